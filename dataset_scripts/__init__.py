@@ -1,0 +1,1 @@
+"""FineHARD: schema, reader and the generated sample."""

@@ -1,0 +1,1 @@
+"""Training of FG-CLIP: losses, collator, trainer and the two stages."""
