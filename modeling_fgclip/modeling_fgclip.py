@@ -1,0 +1,303 @@
+"""FG-CLIP: CLIP with long text, dense features and region features (Xie et al., ICML 2025)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .boxes import check_boxes, pad_boxes
+from .configuration_fgclip import FGCLIPConfig
+from .packed_text import PackedTexts
+from .region_pooling import pool_regions
+from .text_encoder import FGCLIPTextModel
+from .vision_encoder import FGCLIPVisionModel
+
+
+@dataclass
+class FGCLIPOutput(ModelOutput):
+    """Output of [`FGCLIPModel`]; what was not asked for is left out. Embeddings are L2-normalised.
+
+    Attributes:
+        loss: symmetric contrastive loss of the images and texts of the batch (equation 2), with `return_loss`.
+        logits_per_image: (images, texts) cosine similarities over the temperature.
+        logits_per_text: (texts, images), its transpose.
+        text_embeds: (texts, D).
+        image_embeds: (images, D).
+        region_embeds: (images, boxes, D); zeros for padding.
+        scales: inverse temperatures of the global, the regional and the hard-negative loss.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    region_embeds: torch.Tensor | None = None
+    scales: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+
+class FGCLIPModel(CLIPModel):
+    """FG-CLIP dual encoder.
+
+    Loads its own checkpoints, published FG-CLIP ones, and any transformers CLIP checkpoint, whose positions are then
+    stretched for long text and whose projection and temperature are copied (section 3.1).
+    """
+
+    config: FGCLIPConfig
+    config_class = FGCLIPConfig
+
+    def __init__(self, config: FGCLIPConfig):
+        super().__init__(config)
+        self.text_model = FGCLIPTextModel._from_config(config.text_config)
+        self.vision_model = FGCLIPVisionModel._from_config(config.vision_config)
+        self.text_filip_projection = nn.Linear(self.text_embed_dim, self.projection_dim, bias=False)
+        # The misspelling is part of every published checkpoint.
+        self.logit_scale_finegraind = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.logit_scale_hardneg = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, FGCLIPModel):
+            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
+            init.copy_(module.text_filip_projection.weight, module.text_projection.weight)
+            init.copy_(module.logit_scale_finegraind, module.logit_scale)
+            init.copy_(module.logit_scale_hardneg, module.logit_scale)
+
+    @classmethod
+    def from_clip(cls, clip: str | CLIPModel, **kwargs) -> "FGCLIPModel":
+        """Creates an FG-CLIP from a transformers CLIP: a repository id, a folder or a model in memory.
+
+        Args:
+            clip: the CLIP to start from.
+            kwargs: passed on to `from_pretrained` (`revision`, `dtype`, `attn_implementation`, …).
+        """
+        if not isinstance(clip, CLIPModel):
+            return cls.from_pretrained(clip, **kwargs)
+        config_dict = {**clip.config.to_dict(), "model_type": FGCLIPConfig.model_type}
+        config = FGCLIPConfig.from_dict(config_dict)
+        return cls.from_pretrained(None, config=config, state_dict=clip.state_dict(), **kwargs)
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, height, width) images to (N, D) features, not normalised. Sides are multiples of the patch size."""
+        return self.visual_projection(self.vision_model.pool(self.vision_model.trunk(pixel_values)))
+
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        walk_short_pos: bool | torch.Tensor = True,
+    ) -> torch.Tensor:
+        """(N, L) padded token ids to (N, D) features, not normalised, pooled at the first end-of-text token.
+
+        Args:
+            attention_mask: not needed: nothing behind the end of a text can reach it.
+            walk_short_pos: true for short text (up to 77 tokens), false for long text (248 positions and a projection
+                of its own); a (N,) tensor chooses for each text.
+        """
+        is_short = torch.as_tensor(walk_short_pos, device=input_ids.device).reshape(-1, 1)  # (N or 1, 1)
+        input_ids = self._trim_texts(input_ids, is_short)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        position_ids = self.text_model.position_ids_of(positions, ~is_short).expand_as(input_ids)
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, : input_ids.shape[1]]
+        pooled = self.text_model(input_ids, attention_mask=attention_mask, position_ids=position_ids).pooler_output
+        return self._project_text(pooled, is_short)
+
+    def get_packed_text_features(self, packed_texts: PackedTexts) -> torch.Tensor:
+        """(N, D) features, not normalised, of texts packed by `pack_texts`, in the order they were given in."""
+        pooled = self.text_model.pool_packed(packed_texts)
+        is_long = packed_texts["long_text"][packed_texts["restore"]]
+        return self._project_text(pooled, ~is_long.unsqueeze(-1))
+
+    def get_image_dense_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, height, width) images to (N, H * W, D) patch features, row by row, not normalised."""
+        return self.visual_projection(self.vision_model.dense(self.vision_model.trunk(pixel_values)))
+
+    def get_region_features(
+        self,
+        pixel_values: torch.Tensor,
+        boxes: torch.Tensor | list[torch.Tensor],
+        box_mask: torch.Tensor | None = None,
+        normalized: bool = True,
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Features of boxes, not normalised: RoIAlign of the dense features (section 3.1).
+
+        Args:
+            pixel_values: (N, 3, height, width).
+            boxes: xyxy, either (N, K, 4) or N tensors of (K_i, 4), where K_i may be 0.
+            box_mask: (N, K), false for padding among `boxes`, which then gives zeros.
+            normalized: whether coordinates run from 0 to 1 or are pixels of `pixel_values`.
+
+        Returns:
+            (N, K, D), or for a list of boxes a list of (K_i, D).
+
+        Raises:
+            ValueError: for boxes that do not fit the images (NaN, inverted, empty, outside).
+        """
+        if len(boxes) != len(pixel_values):
+            raise ValueError(
+                f"Received boxes for {len(boxes)} images and {len(pixel_values)} images. Give boxes of shape (N, K, 4) "
+                "or a list with one (K_i, 4) tensor for each image, empty for an image without boxes."
+            )
+        lengths = None
+        if not isinstance(boxes, torch.Tensor):
+            lengths = [len(image_boxes) for image_boxes in boxes]
+            boxes, box_mask = pad_boxes(boxes)
+        boxes = boxes.to(pixel_values.device, torch.float32)
+        mask = torch.ones(boxes.shape[:2], dtype=torch.bool) if box_mask is None else box_mask
+        mask = mask.to(pixel_values.device)
+        if not torch.compiler.is_compiling():
+            height, width = (1, 1) if normalized else pixel_values.shape[-2:]
+            boxes = boxes.masked_scatter(mask.unsqueeze(-1), check_boxes(boxes[mask], width, height))
+        if not normalized:
+            height, width = pixel_values.shape[-2:]
+            boxes = boxes / boxes.new_tensor([width, height, width, height])
+        regions = self._pool_regions(pixel_values, self.vision_model.trunk(pixel_values), boxes * mask.unsqueeze(-1))
+        return regions if lengths is None else [region[:n] for region, n in zip(regions, lengths, strict=True)]
+
+    def get_image_box_roi_features(
+        self, pixel_values: torch.Tensor, box_info: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
+        """The published interface to region features; [`~FGCLIPModel.get_region_features`] is the clearer one.
+
+        Args:
+            pixel_values: (N, 3, height, width).
+            box_info: xyxy in feature-map units (0 to the number of patches): (K, 5) with the image's index first, or N
+                tensors of (K_i, 4).
+
+        Returns:
+            (sum of K_i, D) features, not normalised, in the order of the boxes.
+        """
+        if isinstance(box_info, torch.Tensor):
+            image_index, box_list = box_info[:, 0].long(), box_info[:, 1:]
+        else:
+            image_index = torch.cat([torch.full((len(boxes),), index) for index, boxes in enumerate(box_info)]).long()
+            box_list = torch.cat(list(box_info))
+        image_index = image_index.to(pixel_values.device)
+        dense = self._dense_map(pixel_values, self.vision_model.trunk(pixel_values))  # (N, H, W, D)
+        box_list = box_list.to(pixel_values.device)
+        features = dense.new_zeros(len(box_list), dense.shape[-1])
+        for index in image_index.unique().tolist():
+            chosen = image_index == index
+            features[chosen] = pool_regions(
+                dense[index : index + 1], box_list[chosen].unsqueeze(0), self.config.roi_pooling_size
+            )[0]
+        return features
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        box_mask: torch.Tensor | None = None,
+        packed_texts: PackedTexts | None = None,
+        walk_short_pos: bool | torch.Tensor = True,
+        return_loss: bool = False,
+        return_dict: bool = True,
+    ) -> FGCLIPOutput | tuple:
+        """Embeds whatever it is given: images, texts, boxes of the images.
+
+        Args:
+            input_ids: (texts, L) padded token ids.
+            pixel_values: (images, 3, height, width).
+            attention_mask: (texts, L), not needed.
+            boxes: (images, K, 4) normalised xyxy, zeros for padding.
+            box_mask: (images, K), false for padding.
+            packed_texts: texts packed by `pack_texts`, instead of `input_ids`. Training packs short, long and region
+                texts of a batch together, so no logits are formed from them.
+            walk_short_pos: see [`~FGCLIPModel.get_text_features`].
+            return_loss: whether to add the global contrastive loss, for as many texts as images.
+        """
+        if input_ids is None and pixel_values is None and packed_texts is None:
+            raise ValueError("Received neither images nor texts; pass pixel_values, input_ids or both.")
+        if input_ids is not None and packed_texts is not None:
+            raise ValueError("Received both input_ids and packed_texts; pass the texts once.")
+        if boxes is not None and pixel_values is None:
+            raise ValueError("Received boxes without pixel_values; boxes are regions of images.")
+        output = FGCLIPOutput()
+        if pixel_values is not None:
+            trunk = self.vision_model.trunk(pixel_values)
+            output.image_embeds = self._normalize(self.visual_projection(self.vision_model.pool(trunk)))
+            if boxes is not None:
+                output.region_embeds = self._normalize(self._pool_regions(pixel_values, trunk, boxes))
+                if box_mask is not None:
+                    output.region_embeds = output.region_embeds * box_mask.unsqueeze(-1)
+        if packed_texts is not None:
+            output.text_embeds = self._normalize(self.get_packed_text_features(packed_texts))
+        elif input_ids is not None:
+            output.text_embeds = self._normalize(self.get_text_features(input_ids, attention_mask, walk_short_pos))
+        output.scales = tuple(
+            scale.exp() for scale in (self.logit_scale, self.logit_scale_finegraind, self.logit_scale_hardneg)
+        )
+        if input_ids is not None and pixel_values is not None:
+            output.logits_per_text = output.text_embeds @ output.image_embeds.t() * output.scales[0]
+            output.logits_per_image = output.logits_per_text.t()
+        if return_loss:
+            output.loss = self._contrastive_loss(output.logits_per_text)
+        return output if return_dict else output.to_tuple()
+
+    def _trim_texts(self, input_ids: torch.Tensor, is_short: torch.Tensor) -> torch.Tensor:
+        """Cuts padding behind the longest text. Reading its length waits for the device once, so not while compiling.
+
+        Raises:
+            ValueError: for a text without an end, or longer than its positions.
+        """
+        if torch.compiler.is_compiling():
+            return input_ids
+        config = self.config.text_config
+        ends = input_ids == config.eos_token_id  # (N, L)
+        end = ends.int().argmax(dim=-1)
+        limit = torch.where(is_short[:, 0], config.max_position_embeddings, config.max_long_position_embeddings)
+        missing, over, longest = torch.stack([~ends.any(-1), end >= limit, end]).amax(-1).tolist()
+        if missing:
+            raise ValueError(
+                f"Received a text without the end-of-text token {config.eos_token_id}, where texts are pooled. Tokenize "
+                "with `FGCLIPProcessor`, or end every text with that token."
+            )
+        if over:
+            raise ValueError(
+                f"Received a text of {longest + 1} tokens. Short text holds {config.max_position_embeddings} tokens, long "
+                f"text (`walk_short_pos=False`) {config.max_long_position_embeddings}; `FGCLIPProcessor(text=…, "
+                "long_text=…)` truncates accordingly."
+            )
+        return input_ids[:, : longest + 1]
+
+    def _project_text(self, pooled: torch.Tensor, is_short: torch.Tensor) -> torch.Tensor:
+        return torch.where(is_short, self.text_projection(pooled), self.text_filip_projection(pooled))
+
+    def _dense_map(self, pixel_values: torch.Tensor, trunk: torch.Tensor) -> torch.Tensor:
+        size = self.vision_model.feature_map_size(pixel_values)
+        return self.visual_projection(self.vision_model.dense(trunk)).unflatten(1, size)  # (N, H, W, D)
+
+    def _pool_regions(self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        dense = self._dense_map(pixel_values, trunk)
+        height, width = dense.shape[1:3]
+        units = boxes.new_tensor([width, height, width, height])
+        return pool_regions(dense, boxes * units, self.config.roi_pooling_size)
+
+    def _normalize(self, features: torch.Tensor) -> torch.Tensor:
+        # In float32 and back to the weights' dtype: under autocast the embeddings then reach the losses in float32.
+        return F.normalize(features.float(), dim=-1).to(self.dtype)
+
+    @staticmethod
+    def _contrastive_loss(logits_per_text: torch.Tensor | None) -> torch.Tensor:
+        if logits_per_text is None or logits_per_text.shape[0] != logits_per_text.shape[1]:
+            shape = None if logits_per_text is None else tuple(logits_per_text.shape)
+            raise ValueError(
+                f"return_loss needs as many texts as images, text i belonging to image i; the logits are {shape}."
+            )
+        target = torch.arange(len(logits_per_text), device=logits_per_text.device)
+        return (F.cross_entropy(logits_per_text, target) + F.cross_entropy(logits_per_text.t(), target)) / 2
+
+
+FGCLIPConfig.register_for_auto_class()
+FGCLIPModel.register_for_auto_class("AutoModel")
+
+__all__ = ["FGCLIPModel", "FGCLIPOutput"]

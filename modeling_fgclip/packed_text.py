@@ -1,0 +1,130 @@
+"""Texts of any length in one pass without padding.
+
+CLIP's text encoder is causal and pooled at the end-of-text token, so a text is complete at that token and texts can
+lie one after the other in a single row. Everything but attention works on single tokens; attention is kept inside
+each text.
+"""
+
+import inspect
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TypedDict
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Before torch 2.11 it knew causality by another argument.
+    HAS_VARLEN_ATTENTION = "window_size" in inspect.signature(varlen_attn).parameters
+except ImportError:
+    HAS_VARLEN_ATTENTION = False
+
+
+class PackedTexts(TypedDict):
+    """N texts of T tokens together, shortest first. A plain dictionary, so that data loaders can move it."""
+
+    input_ids: torch.Tensor  # (T,)
+    position_ids: torch.Tensor  # (T,) from 0 in each text
+    long_text: torch.Tensor  # (N,) bool: which texts use the long positions and the long projection
+    cu_seqlens: torch.Tensor  # (N + 1,) int32: where each text starts, and T
+    length_groups: list[tuple[int, int]]  # (texts, tokens of each), on the host so that nothing has to be synchronised
+    restore: torch.Tensor  # (N,) place of each given text among the packed ones
+
+
+def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> PackedTexts:
+    """Packs token ids, each from its start token to its first end-of-text token and no further.
+
+    Args:
+        texts: N lists of token ids without padding.
+        long_text: N flags, true where the text is to use the long positions.
+    """
+    if len(texts) != len(long_text):
+        raise ValueError(f"pack_texts needs one long_text flag a text, got {len(texts)} texts, {len(long_text)} flags.")
+    if not texts or not all(len(text) for text in texts):
+        raise ValueError(f"pack_texts needs at least one text and no empty one, got {len(texts)} texts.")
+    lengths = torch.tensor([len(text) for text in texts])
+    order = torch.argsort(lengths, stable=True)
+    ordered = lengths[order].tolist()
+    return PackedTexts(
+        input_ids=torch.tensor([token for index in order.tolist() for token in texts[index]]),
+        position_ids=torch.cat([torch.arange(length) for length in ordered]),
+        long_text=torch.tensor(list(long_text), dtype=torch.bool)[order],
+        cu_seqlens=F.pad(lengths[order].cumsum(0), (1, 0)).to(torch.int32),
+        length_groups=[(len(list(group)), length) for length, group in groupby(ordered)],
+        restore=torch.argsort(order),
+    )
+
+
+def packed_causal_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packed: PackedTexts,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Causal attention inside each packed text.
+
+    Flash attention where the model was loaded with it; PyTorch's variable-length attention for half precision on
+    CUDA; elsewhere one scaled-dot-product call for each length, of which packing made contiguous slices.
+
+    Args:
+        query, key, value: (1, heads, T, head_dim).
+
+    Returns:
+        (1, T, heads, head_dim).
+    """
+    implementation = module.config._attn_implementation
+    if "flash" in implementation:
+        longest = packed["length_groups"][-1][1]
+        output, _ = ALL_ATTENTION_FUNCTIONS[implementation](
+            module,
+            query,
+            key,
+            value,
+            None,
+            scaling=scaling,
+            dropout=dropout,
+            is_causal=True,
+            cu_seq_lens_q=packed["cu_seqlens"],
+            cu_seq_lens_k=packed["cu_seqlens"],
+            max_length_q=longest,
+            max_length_k=longest,
+        )
+        return output
+    query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head_dim)
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if HAS_VARLEN_ATTENTION and query.is_cuda and half and not dropout:
+        longest = packed["length_groups"][-1][1]
+        offsets = packed["cu_seqlens"]
+        output = varlen_attn(
+            query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0)
+        )
+        return output.unsqueeze(0)
+    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout).unsqueeze(0)
+
+
+def _attention_by_length(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    length_groups: list[tuple[int, int]],
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    sizes = [texts * length for texts, length in length_groups]
+    outputs = []
+    for (texts, length), *group in zip(
+        length_groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+    ):
+        # (texts * length, heads, head_dim) -> (texts, heads, length, head_dim)
+        q, k, v = (tensor.unflatten(0, (texts, length)).transpose(1, 2) for tensor in group)
+        output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)

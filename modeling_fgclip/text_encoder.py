@@ -1,0 +1,116 @@
+"""CLIP's text encoder with long positions and packed texts."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextModel
+from transformers import initialization as init
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPTextEmbeddings
+
+from .configuration_fgclip import FGCLIPTextConfig
+from .packed_text import PackedTexts, packed_causal_attention
+
+
+def stretch_positions(positions: torch.Tensor, kept: int = 20, stretch: int = 4) -> torch.Tensor:
+    """Stretches a table of positions for long text (paper, section 3.1, after Long-CLIP).
+
+    The first `kept` rows stay; each later row is followed by `stretch - 1` interpolated ones, the last by
+    extrapolated ones: (77, D) becomes (20 + 4 * 57 = 248, D).
+    """
+    tail = positions[kept:]
+    following = torch.cat([tail[1:], 2 * positions[-1:] - positions[-2:-1]])
+    fraction = torch.arange(stretch, device=positions.device, dtype=positions.dtype)[None, :, None] / stretch
+    stretched = tail.unsqueeze(1) + fraction * (following - tail).unsqueeze(1)  # (77 - kept, stretch, D)
+    return torch.cat([positions[:kept], stretched.flatten(0, 1)])
+
+
+class FGCLIPTextEmbeddings(CLIPTextEmbeddings):
+    """Token and position embeddings; position ids index the short table followed by the long one."""
+
+    def __init__(self, config: FGCLIPTextConfig):
+        super().__init__(config)
+        self.kept_positions = config.kept_positions
+        self.position_stretch = config.position_stretch
+        self.position_embedding_ori = nn.Embedding(config.max_long_position_embeddings, config.hidden_size)
+        self.position_embedding_res = nn.Embedding(config.max_long_position_embeddings, config.hidden_size)
+
+    def position_table(self) -> torch.Tensor:
+        """(77 + 248, D): the short positions, then the long ones (0-19 from `ori`, 20-247 from `res`)."""
+        return torch.cat(
+            [
+                self.position_embedding.weight,
+                self.position_embedding_ori.weight[: self.kept_positions],
+                self.position_embedding_res.weight[self.kept_positions :],
+            ]
+        )
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if position_ids is None:
+            return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        if inputs_embeds is None:
+            inputs_embeds = self.token_embedding(input_ids)
+        return inputs_embeds + F.embedding(position_ids, self.position_table())
+
+
+class FGCLIPTextAttention(CLIPAttention):
+    """CLIP's attention, which keeps packed texts apart."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        packed_texts: PackedTexts | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if packed_texts is None:
+            return super().forward(hidden_states, attention_mask, **kwargs)
+        query, key, value = (
+            projection(hidden_states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )  # (1, heads, T, head_dim)
+        dropout = self.dropout if self.training else 0.0
+        output = packed_causal_attention(self, query, key, value, packed_texts, self.scale, dropout)
+        return self.out_proj(output.flatten(2)), None
+
+
+class FGCLIPTextModel(CLIPTextModel):
+    config: FGCLIPTextConfig
+
+    def __init__(self, config: FGCLIPTextConfig):
+        super().__init__(config)
+        self.embeddings = FGCLIPTextEmbeddings(config)
+        for layer in self.encoder.layers:
+            layer.self_attn = FGCLIPTextAttention(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, FGCLIPTextEmbeddings):
+            # Also what makes a long-text table out of a CLIP checkpoint, which has none.
+            stretched = stretch_positions(
+                module.position_embedding.weight, module.kept_positions, module.position_stretch
+            )
+            init.copy_(module.position_embedding_ori.weight, stretched)
+            init.copy_(module.position_embedding_res.weight, stretched)
+
+    def position_ids_of(self, positions: torch.Tensor, long_text: torch.Tensor | bool) -> torch.Tensor:
+        """Rows of `position_table` for positions counted from 0, short or long; the two arguments broadcast."""
+        return positions + self.config.max_position_embeddings * torch.as_tensor(long_text, device=positions.device)
+
+    def pool_packed(self, packed_texts: PackedTexts) -> torch.Tensor:
+        """(N, D) final hidden states at the end of each packed text, in the order the texts were given in."""
+        offsets = packed_texts["cu_seqlens"]
+        input_ids = packed_texts["input_ids"]
+        is_long = packed_texts["long_text"].repeat_interleave(offsets.diff(), output_size=input_ids.shape[0])
+        position_ids = self.position_ids_of(packed_texts["position_ids"], is_long)
+        hidden_states = self.embeddings(input_ids=input_ids, position_ids=position_ids).unsqueeze(0)  # (1, T, D)
+        for layer in self.encoder.layers:
+            hidden_states = layer(hidden_states, None, packed_texts=packed_texts)
+        pooled = hidden_states[0, offsets[1:] - 1]
+        return self.final_layer_norm(pooled[packed_texts["restore"]])

@@ -1,0 +1,42 @@
+"""CLIP's vision encoder at any resolution, with dense features."""
+
+import torch
+from transformers import CLIPVisionModel
+
+
+class FGCLIPVisionModel(CLIPVisionModel):
+    def feature_map_size(self, pixel_values: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of (N, 3, height, width) images."""
+        if pixel_values.dim() != 4:
+            raise ValueError(f"pixel_values must be (N, 3, height, width), got shape {tuple(pixel_values.shape)}.")
+        height, width = pixel_values.shape[-2:]
+        patch = self.config.patch_size
+        if height % patch or width % patch or not height or not width:
+            raise ValueError(
+                f"Received images of {height} x {width} pixels; height and width must be multiples of the patch size "
+                f"{patch}. Let `FGCLIPProcessor` resize them."
+            )
+        return height // patch, width // patch
+
+    def trunk(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 1 + H * W, D) hidden states before the last block, which the global and the dense features share."""
+        self.feature_map_size(pixel_values)
+        hidden_states = self.embeddings(pixel_values, interpolate_pos_encoding=True)
+        hidden_states = self.pre_layrnorm(hidden_states)
+        for layer in self.encoder.layers[:-1]:
+            hidden_states = layer(hidden_states, None)
+        return hidden_states
+
+    def pool(self, trunk: torch.Tensor) -> torch.Tensor:
+        """(N, D) global features: the class token after the last block."""
+        hidden_states = self.encoder.layers[-1](trunk, None)
+        return self.post_layernorm(hidden_states[:, 0])
+
+    def dense(self, trunk: torch.Tensor) -> torch.Tensor:
+        """(N, H * W, D) patch features: the last block without its attention weights (MaskCLIP, Zhou et al., 2022)."""
+        layer = self.encoder.layers[-1]
+        hidden_states = trunk[:, 1:]
+        values = layer.self_attn.v_proj(layer.layer_norm1(hidden_states))
+        hidden_states = hidden_states + layer.self_attn.out_proj(values)
+        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
+        return self.post_layernorm(hidden_states)
