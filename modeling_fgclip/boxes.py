@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-
 # Boxes are rounded when they are written: 1.0001 of an image is its border, not a mistake.
 ROUNDING = 1e-3
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 
 # What a folder written by `save_pretrained` tells the Auto classes to load.
 AUTO_MAP = {
@@ -62,16 +61,13 @@ class FGCLIPConfig(CLIPConfig):
     roi_pooling_size: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if isinstance(self.text_config, CLIPTextConfig) and not isinstance(self.text_config, FGCLIPTextConfig):
-            self.text_config = self.text_config.to_dict()
-        if isinstance(self.text_config, dict):
-            self.text_config = FGCLIPTextConfig(**_without_identity(self.text_config))
-        # Older checkpoints repeat the sub-configurations under these names; the values are the same.
-        kwargs.pop("text_config_dict", None)
+        # Older checkpoints repeat the sub-configurations under the names `…_config_dict`.
+        text_overrides = kwargs.pop("text_config_dict", None)
         vision_overrides = kwargs.pop("vision_config_dict", None)
-        if isinstance(self.vision_config, dict):
-            self.vision_config = CLIPVisionConfig(**_without_identity({**self.vision_config, **(vision_overrides or {})}))
-        super().__post_init__(**kwargs)
+        self.text_config = _sub_config(FGCLIPTextConfig, self.text_config, text_overrides)
+        self.vision_config = _sub_config(CLIPVisionConfig, self.vision_config, vision_overrides)
+        # Past CLIPConfig, which in transformers 5.17 would turn the text configuration into CLIP's own.
+        super(CLIPConfig, self).__post_init__(**kwargs)
         self.auto_map = dict(AUTO_MAP)
         if self.roi_pooling_size < 1:
             raise ValueError(f"roi_pooling_size must be at least 1, got {self.roi_pooling_size}.")
@@ -92,8 +88,16 @@ class FGCLIPConfig(CLIPConfig):
         return config_dict, kwargs
 
 
-def _without_identity(config_dict: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config_dict.items() if key not in ("model_type", "transformers_version")}
+def _sub_config(
+    config_class: type[PreTrainedConfig],
+    config: PreTrainedConfig | dict[str, Any] | None,
+    overrides: dict[str, Any] | None,
+) -> PreTrainedConfig:
+    if isinstance(config, config_class):
+        return config
+    values = config.to_dict() if isinstance(config, PreTrainedConfig) else dict(config or {})
+    values |= overrides or {}
+    return config_class(**{key: values[key] for key in values if key not in ("model_type", "transformers_version")})
 
 
 def _with_true_token_ids(text_config: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-
 try:
     from torch.nn.attention.varlen import varlen_attn
 
@@ -44,7 +43,9 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> Pac
         long_text: N flags, true where the text is to use the long positions.
     """
     if len(texts) != len(long_text):
-        raise ValueError(f"pack_texts needs one long_text flag a text, got {len(texts)} texts, {len(long_text)} flags.")
+        raise ValueError(
+            f"pack_texts needs one long_text flag a text, got {len(texts)} texts, {len(long_text)} flags."
+        )
     if not texts or not all(len(text) for text in texts):
         raise ValueError(f"pack_texts needs at least one text and no empty one, got {len(texts)} texts.")
     lengths = torch.tensor([len(text) for text in texts])
@@ -103,9 +104,7 @@ def packed_causal_attention(
     if HAS_VARLEN_ATTENTION and query.is_cuda and half and not dropout:
         longest = packed["length_groups"][-1][1]
         offsets = packed["cu_seqlens"]
-        output = varlen_attn(
-            query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0)
-        )
+        output = varlen_attn(query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
         return output.unsqueeze(0)
     return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout).unsqueeze(0)
 

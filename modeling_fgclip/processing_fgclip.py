@@ -1,0 +1,180 @@
+"""Processor of FG-CLIP: images squashed to a square, short and long text, boxes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_utils import ImageInput, make_flat_list_of_images
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from .boxes import check_boxes, pad_boxes
+
+# A text this many times as long as its positions is not cut but refused: it is no caption.
+FAR_OVER = 4
+
+
+class FGCLIPProcessor(ProcessorMixin):
+    """Prepares images, texts and boxes as FG-CLIP was trained on them.
+
+    Args:
+        image_processor: CLIP's; whatever it did before, images are squashed to S x S with bicubic interpolation and
+            never cropped. S is the size the checkpoint was saved with.
+        tokenizer: CLIP's.
+        short_text_length: tokens of short text, start and end included.
+        long_text_length: tokens of long text.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        short_text_length: int = 77,
+        long_text_length: int = 248,
+        **kwargs: Any,
+    ):
+        self.short_text_length = short_text_length
+        self.long_text_length = long_text_length
+        super().__init__(_squashing(image_processor), tokenizer, **kwargs)
+
+    @property
+    def image_size(self) -> int:
+        """S, the side of the square that images are squashed to."""
+        return self.image_processor.size["height"]
+
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Any = None,
+        long_text: bool = False,
+        box_format: str = "pixel",
+        padding: bool | str = True,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepares what it is given for [`FGCLIPModel`].
+
+        Args:
+            images: an image or a list of N.
+            text: a text or a list of M.
+            boxes: xyxy boxes of the images: for one image K boxes, for a list of images a list of N times K_i boxes.
+            long_text: whether the texts are long captions (up to 248 tokens) or short ones (up to 77). Longer texts
+                are cut; one more than four times too long is refused.
+            box_format: "pixel" (of the original image) or "normalized" (0 to 1).
+            padding: true pads to the longest text, "max_length" to the limit. Padding changes no feature.
+            return_tensors: only "pt".
+
+        Returns:
+            BatchFeature with `pixel_values` (N, 3, S, S); `input_ids` (M, L) and, for long text,
+            `walk_short_pos=False`; `boxes` (N, K, 4) normalised and `box_mask` (N, K).
+
+        Raises:
+            ValueError: for an empty or far too long text, and for boxes that do not fit their images.
+        """
+        if return_tensors not in ("pt", None):
+            raise ValueError(
+                f"Received return_tensors={return_tensors!r}; FGCLIPProcessor returns PyTorch tensors ('pt')."
+            )
+        if images is None and text is None:
+            raise ValueError("Received neither images nor text; pass `images`, `text` or both.")
+        if boxes is not None and images is None:
+            raise ValueError("Received boxes without images; boxes are regions of images.")
+        batch: dict[str, Any] = {}
+        if text is not None:
+            encoded = self.encode_texts([text] if isinstance(text, str) else text, long_text, refuse_far_over=True)
+            batch["input_ids"] = self._pad_texts(
+                encoded, self._text_length(long_text) if padding == "max_length" else 0
+            )
+            if long_text:
+                batch["walk_short_pos"] = False
+        if images is not None:
+            single = not isinstance(images, (list, tuple))
+            image_list = make_flat_list_of_images(images)
+            batch["pixel_values"] = self.image_processor(image_list, return_tensors="pt")["pixel_values"]
+            if boxes is not None:
+                batch["boxes"], batch["box_mask"] = self._prepare_boxes(
+                    image_list, [boxes] if single else boxes, box_format
+                )
+        return BatchFeature(batch)
+
+    def encode_texts(
+        self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
+    ) -> list[list[int]]:
+        """Token ids of each text from start to end token, cut to its limit, without padding."""
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"Received {text!r} as text {index} of {len(texts)}; every text must be a string with at least one "
+                    "word. Drop it, or describe the image."
+                )
+        limit = self._text_length(long_text)
+        encoded = self.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+        longest = max(len(ids) for ids in encoded)
+        if refuse_far_over and longest > FAR_OVER * limit:
+            advice = "Shorten or split it." if long_text else f"Pass long_text=True for up to {self.long_text_length}."
+            raise ValueError(f"Received a text of {longest} tokens, far over the {limit} that are read. {advice}")
+        end = self.tokenizer.eos_token_id
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], end] for ids in encoded]
+
+    def _text_length(self, long_text: bool) -> int:
+        return self.long_text_length if long_text else self.short_text_length
+
+    def _pad_texts(self, encoded: list[list[int]], at_least: int) -> torch.Tensor:
+        length = max(at_least, max(len(ids) for ids in encoded))
+        # With the end token, which is also what published checkpoints were padded with.
+        padded = torch.full((len(encoded), length), self.tokenizer.eos_token_id)
+        for row, ids in zip(padded, encoded, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        return padded
+
+    def _prepare_boxes(self, images: list, boxes: Any, box_format: str) -> tuple[torch.Tensor, torch.Tensor]:
+        if box_format not in ("pixel", "normalized"):
+            raise ValueError(f"Received box_format={box_format!r}; it is 'pixel' or 'normalized'.")
+        if len(boxes) != len(images):
+            raise ValueError(
+                f"Received boxes for {len(boxes)} images and {len(images)} images; give one list of boxes an image, "
+                "empty for an image without boxes."
+            )
+        prepared = []
+        for image, image_boxes in zip(images, boxes, strict=True):
+            image_boxes = torch.as_tensor(image_boxes, dtype=torch.float32)
+            if image_boxes.numel() == 0:
+                image_boxes = image_boxes.reshape(0, 4)
+            if image_boxes.dim() != 2 or image_boxes.shape[1] != 4:
+                raise ValueError(
+                    f"Received boxes of shape {tuple(image_boxes.shape)} for an image; they must be (K, 4): "
+                    "one (x1, y1, x2, y2) a box."
+                )
+            width, height = _image_size(image) if box_format == "pixel" else (1, 1)
+            units = image_boxes.new_tensor([width, height, width, height])
+            prepared.append(check_boxes(image_boxes, width, height) / units)
+        return pad_boxes(prepared)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "pixel_values", "boxes", "box_mask"]
+
+
+def _squashing(image_processor: Any) -> Any:
+    """The same image processor, but squashing to S x S, and by PIL, which the published numbers were made with."""
+    if image_processor is None:
+        return None
+    size = image_processor.size
+    side = size.get("height") or size.get("shortest_edge") or size.get("width")
+    settings = image_processor.to_dict()
+    for name in ("image_processor_type", "feature_extractor_type", "size", "crop_size", "do_center_crop"):
+        settings.pop(name, None)
+    return CLIPImageProcessorPil(**settings, size={"height": side, "width": side}, do_center_crop=False)
+
+
+def _image_size(image: Any) -> tuple[int, int]:
+    """(width, height) of a PIL image or a channels-first or -last array."""
+    if hasattr(image, "getbands"):
+        return image.size
+    height, width = image.shape[-2:] if image.shape[0] in (1, 3) else image.shape[:2]
+    return width, height
+
+
+FGCLIPProcessor.register_for_auto_class()
+
+__all__ = ["FGCLIPProcessor"]
