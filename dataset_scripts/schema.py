@@ -34,7 +34,7 @@ class Record(TypedDict):
 
 FEATURES = Features(
     {
-        "image": Image(),
+        "image": Image(mode="RGB"),
         "caption": Value("string"),
         "short_caption": Value("string"),
         "regions": List(

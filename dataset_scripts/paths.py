@@ -1,0 +1,41 @@
+"""Paths that come out of data files: joined to a root only if they cannot leave it."""
+
+from __future__ import annotations
+
+import re
+
+PUBLISHED_PREFIX = "grit-20m/data-12m/"  # of every f_path in FineHARD; stands for no folder of the published data
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class UnsafePath(ValueError):
+    """A path from data that is absolute or climbs out of its root."""
+
+
+def checked_relative(path: object) -> str:
+    """The path if it is relative and stays below its root, with ``/`` between its parts.
+
+    Raises:
+        UnsafePath: it is no text, empty, absolute, a URL, or has a part ``..``.
+    """
+    if not isinstance(path, str) or not path:
+        raise UnsafePath(f"a path is {path!r}; it must be a text such as 'coyo_image_0/00000/1.jpg'")
+    parts = path.split("/")
+    # "::" chains file systems in fsspec, a backslash separates parts on Windows.
+    if (
+        path.startswith("/")
+        or ".." in parts
+        or _DRIVE.match(path)
+        or any(s in path for s in ("\\", "\0", "::", "://"))
+    ):
+        raise UnsafePath(f"path {path!r} could leave its root; it must be relative, without '..'")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def image_path(f_path: object) -> str:
+    """The relative path of an image: ``f_path`` without its published prefix, checked.
+
+    Raises:
+        UnsafePath: see :func:`checked_relative`.
+    """
+    return checked_relative(f_path.removeprefix(PUBLISHED_PREFIX) if isinstance(f_path, str) else f_path)

@@ -1,0 +1,87 @@
+"""What was kept, what was left out and why: nothing disappears without being counted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+OnBad = Literal["skip", "raise"]
+_EXAMPLES = 20  # listed per reason
+
+
+class Report:
+    """Counts of kept things and of problems by reason, with the first places of each.
+
+    Args:
+        on_bad: ``"skip"`` counts a problem and lists where it was; ``"raise"`` stops at the first.
+    """
+
+    def __init__(self, on_bad: OnBad = "skip") -> None:
+        if on_bad not in ("skip", "raise"):
+            raise ValueError(
+                f"on_bad is {on_bad!r}; it must be 'skip' (count and list) or 'raise' (stop at the first)"
+            )
+        self.on_bad = on_bad
+        self.kept: Counter[str] = Counter()
+        self.problems: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def keep(self, what: str, count: int = 1) -> None:
+        """Counts something that goes through, such as ``"regions"``."""
+        self.kept[what] += count
+
+    def missing(self, reason: str, where: str) -> None:
+        """Counts something absent that is expected to be absent at times, such as an image; never raises."""
+        self.problems[reason] += 1
+        listed = self.examples.setdefault(reason, [])
+        if len(listed) < _EXAMPLES:
+            listed.append(where)
+
+    def bad(self, reason: str, where: str, received: object = None) -> None:
+        """Counts a fault of the data.
+
+        Raises:
+            ValueError: with ``on_bad="raise"``.
+        """
+        shown = "" if received is None else f": {str(received)[:200]!r}"
+        if self.on_bad == "raise":
+            raise ValueError(f"{reason} in {where}{shown}; mend it, or read with on_bad='skip' to count it and go on")
+        self.missing(reason, where + shown)
+
+    def merge(self, other: Report) -> None:
+        """Adds the counts of another report."""
+        self.kept.update(other.kept)
+        self.problems.update(other.problems)
+        for reason, places in other.examples.items():
+            listed = self.examples.setdefault(reason, [])
+            listed.extend(places[: _EXAMPLES - len(listed)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; the inverse of :meth:`from_dict`."""
+        return {"kept": dict(self.kept), "problems": dict(self.problems), "examples": self.examples}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Report:
+        report = cls()
+        report.kept.update(content["kept"])
+        report.problems.update(content["problems"])
+        report.examples = {reason: list(places) for reason, places in content["examples"].items()}
+        return report
+
+    def save(self, path: Path) -> None:
+        """Writes the report whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
+        part.replace(path)
+
+    def __str__(self) -> str:
+        lines = [f"{what:<44}{count:>12,}" for what, count in sorted(self.kept.items())]
+        if self.problems:
+            lines.append("left out or changed:")
+        for reason, count in self.problems.most_common():
+            lines.append(f"  {reason:<42}{count:>12,}  e.g. {self.examples[reason][0]}")
+        return "\n".join(lines)
