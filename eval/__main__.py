@@ -1,0 +1,117 @@
+"""Zero-shot evaluation: python -m eval --model M --tasks fgovd,boxes --data DIR --output DIR."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import HfArgumentParser
+
+from eval.adapters import load_adapter
+from eval.arguments import EvalArguments, parse_options
+from eval.embed import Embedder, process_state
+from eval.report.table import results_table
+from eval.results import Result, load_result, save_result
+from eval.runner import run_task
+from eval.tasks import TASKS, Task, make_task
+from eval.tasks.base import check_images
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Result]:
+    """Parse, run, print and write.
+
+    Returns:
+        task → result.
+    Raises:
+        ValueError: whatever is wrong with model, tasks, options or files.
+    """
+    args: EvalArguments = HfArgumentParser(EvalArguments, description=__doc__).parse_args_into_dataclasses(arguments)[
+        0
+    ]
+    if args.list_tasks:
+        print(described_tasks())
+        return {}
+    if not args.model or not args.tasks:
+        raise ValueError("--model and --tasks are needed; --list_tasks shows the tasks, --help the options.")
+    options = parse_options(args.task_options, args.tasks)
+    tasks = {name: make_task(name, {"data": args.data} | options.get(name, {})) for name in args.tasks}
+    state = process_state()
+    adapter = load_adapter(
+        args.model, name=args.name or None, revision=args.revision or None, custom=args.adapter or None
+    )
+    cache = (
+        None if args.no_cache or not (args.cache or args.output) else args.cache or str(Path(args.output) / "cache")
+    )
+    embedder = Embedder(
+        adapter, args.batch_size, args.num_workers, args.precision, args.region_features, cache, args.allow_missing
+    )
+    if state.is_main_process:
+        print("\n".join(f"{name}: {value}" for name, value in embedder.settings().items()), flush=True)
+    if args.dry_run:
+        return dry_run(tasks, embedder, state.is_main_process)
+    results = {name: _finished(args, task, embedder) or _run(args, task, embedder) for name, task in tasks.items()}
+    if state.is_main_process:
+        print("\n" + results_table(results))
+    state.wait_for_everyone()
+    return results
+
+
+def dry_run(tasks: dict[str, Task], embedder: Embedder, show: bool) -> dict[str, Result]:
+    """Read all annotations and look for all images; compute nothing."""
+    for name, task in tasks.items():
+        images = task.images_of(task.load())
+        missing = check_images(task, images, embedder.allow_missing)
+        if show:
+            print(f"task {name}: {len(set(images))} images, {missing} missing")
+    return {}
+
+
+def described_tasks() -> str:
+    """Every task with its documentation, the files it wants and its options."""
+    parts = []
+    for name, task in sorted(TASKS.items()):
+        fields = [
+            f"{f.name}={','.join(f.default) if isinstance(f.default, tuple) else f.default}"
+            for f in dataclasses.fields(task)
+            if f.name != "data"
+        ]
+        about = (task.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"{name}: {about}\n{task.wants}\noptions: {', '.join(fields)}")
+    return "\n\n".join(parts)
+
+
+def _results_folder(args: EvalArguments) -> Path:
+    return Path(args.output) / "results"
+
+
+def _finished(args: EvalArguments, task: Task, embedder: Embedder) -> Result | None:
+    """The result of an earlier run into the same folder, if model, settings and options are the same."""
+    if not args.output or args.overwrite or not (_results_folder(args) / f"{task.name}.json").exists():
+        return None
+    result = load_result(_results_folder(args), task.name)
+    if result.settings.get("run") != embedder.run_identity(task.options()):
+        return None
+    if embedder.progress:
+        print(f"task {task.name}: already in {_results_folder(args)}, not run again (--overwrite runs it)")
+    return result
+
+
+def _run(args: EvalArguments, task: Task, embedder: Embedder) -> Result:
+    result = run_task(task, embedder)
+    result.settings["run"] = embedder.run_identity(task.options())
+    if args.output and embedder.state.is_main_process:
+        save_result(result, _results_folder(args), task.name)
+    return result
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"python -m eval: error: {error}")
+    finally:
+        PartialState().destroy_process_group()

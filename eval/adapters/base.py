@@ -1,0 +1,92 @@
+"""What every model must offer to the tasks: one small class."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from modeling_fgclip.region_pooling import pool_regions
+
+# Tensors by name, and whatever else the model's own methods take beside them.
+Inputs = Mapping[str, Any]
+
+
+class ModelAdapter(ABC):
+    """A vision-language model as the tasks see it. Write one subclass for a new model.
+
+    The embedder moves `model` to its device, calls it under `torch.no_grad` (and autocast when asked), casts what comes
+    back to float32 and normalises it; an adapter returns features as the model gives them.
+
+    Attributes:
+        name: what a report calls the model.
+        model: the module whose device and mode the embedder sets.
+        long_text: whether `tokenize(long=True)` reaches further than `tokenize(long=False)`.
+        dense_kind: how `encode_dense` makes patch features, in words; None when the model cannot.
+    """
+
+    name: str
+    model: nn.Module
+    long_text: bool = False
+    dense_kind: str | None = None
+
+    @abstractmethod
+    def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:
+        """Images → tensors with a leading batch dimension, called in loading workers.
+
+        Args:
+            images: RGB.
+            squash: resize to the model's resolution ignoring the aspect ratio, so that no part of the image is lost and
+                normalised boxes stay true (always for regions). Otherwise the checkpoint's own preprocessing.
+        """
+
+    @abstractmethod
+    def encode_images(self, inputs: Inputs) -> Tensor:
+        """`preprocess`'s tensors → (N, D)."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
+        """Texts → tensors; cut at the model's length, `long` asking for the longest it has."""
+
+    @abstractmethod
+    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+        """`tokenize`'s tensors → (N, D)."""
+
+    def encode_dense(self, inputs: Inputs) -> Tensor:
+        """`preprocess`'s tensors → (N, h, w, D) patch features in the space of the texts.
+
+        Raises:
+            ValueError: the model has none.
+        """
+        raise ValueError(f"{self.name} has no dense features; use region_features=crop.")
+
+    def encode_regions(self, inputs: Inputs, boxes: Tensor) -> Tensor:
+        """Region features by RoIAlign over `encode_dense` (paper, section 4.2).
+
+        Args:
+            inputs: of N images.
+            boxes: (N, K, 4) normalised xyxy, zeros where an image has fewer.
+        Returns:
+            (N, K, D).
+        """
+        dense = self.encode_dense(inputs).float()
+        _, height, width, _ = dense.shape
+        units = torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
+        return pool_regions(dense, boxes * units)
+
+    def settings(self) -> dict[str, Any]:
+        """What is printed and stored with a result: resolution, text lengths, preprocessing."""
+        return {"model": self.name}
+
+    def fingerprint(self) -> str:
+        """Identifies weights and settings; keys the feature cache."""
+        digest = hashlib.sha256(repr(sorted(self.settings().items())).encode())
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""FG-CLIP: the model's own methods, behind the interface of the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from eval.adapters.base import Inputs, ModelAdapter
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, pack_texts
+
+
+class FGCLIPAdapter(ModelAdapter):
+    """An FG-CLIP checkpoint or a model in memory.
+
+    Resolution and text lengths come from the processor, so fg-clip-large is read at 336 without being told.
+    """
+
+    long_text = True
+    dense_kind = "last block without attention, RoIAlign 1×1"
+
+    def __init__(self, model: FGCLIPModel, processor: FGCLIPProcessor, name: str = "FG-CLIP"):
+        self.model: nn.Module = model
+        self.processor, self.name = processor, name
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str, **kwargs: Any) -> FGCLIPAdapter:
+        """Load model and processor; `kwargs` (revision, …) go to both."""
+        model = FGCLIPModel.from_pretrained(checkpoint, **kwargs)
+        return cls(model, FGCLIPProcessor.from_pretrained(checkpoint, **kwargs), name=checkpoint)
+
+    def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:
+        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
+
+    def encode_images(self, inputs: Inputs) -> Tensor:
+        return self.model.get_image_features(inputs["pixel_values"])
+
+    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
+        return pack_texts(self.processor.encode_texts(texts, long_text=long), [long] * len(texts))
+
+    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+        return self.model.get_packed_text_features(inputs)
+
+    def encode_dense(self, inputs: Inputs) -> Tensor:
+        pixels = inputs["pixel_values"]
+        patch = self.model.config.vision_config.patch_size
+        dense = self.model.get_image_dense_features(pixels)  # (N, h*w, D)
+        return dense.unflatten(1, (pixels.shape[-2] // patch, pixels.shape[-1] // patch))
+
+    def encode_regions(self, inputs: Inputs, boxes: Tensor) -> Tensor:
+        filled = boxes[..., 2] > boxes[..., 0]  # padding is zeros
+        return self.model.get_region_features(inputs["pixel_values"], boxes, box_mask=filled, normalized=True)
+
+    def settings(self) -> dict[str, Any]:
+        size = self.processor.image_size
+        return {
+            "model": self.name,
+            "architecture": "FG-CLIP",
+            "resolution": f"{size}×{size}",
+            "resize": "squash",
+            "text_length_short": self.processor.short_text_length,
+            "text_length_long": self.processor.long_text_length,
+        }

@@ -1,0 +1,20 @@
+"""Pure functions on float32 arrays; the same functions stand behind the `evaluate` modules in this folder.
+
+`evaluate.load("eval/metrics/top_k_accuracy")` and `evaluate.load("eval/metrics/retrieval_recall")` load from a path;
+each of the two folders is a complete Hub Space.
+"""
+
+from eval.metrics.bootstrap import bootstrap_interval, paired_difference, sign_test
+from eval.metrics.retrieval_recall.recall import chance_recall, recall_at_k
+from eval.metrics.top_k_accuracy.ranking import padded, rank_of_reference, top_k_accuracy
+
+__all__ = [
+    "bootstrap_interval",
+    "chance_recall",
+    "padded",
+    "paired_difference",
+    "rank_of_reference",
+    "recall_at_k",
+    "sign_test",
+    "top_k_accuracy",
+]

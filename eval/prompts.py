@@ -1,0 +1,55 @@
+"""Prompt templates for class names (Radford et al., 2021)."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+PLAIN = ["a photo of a {}."]
+# The subset that OpenAI's prompt-engineering notebook finds by forward selection.
+OPENAI7 = [
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+]
+
+
+def openai80() -> list[str]:
+    """The 80 ImageNet templates of OpenAI's CLIP (MIT)."""
+    return _lines("imagenet_templates.txt")
+
+
+def imagenet_names() -> list[str]:
+    """The 1,000 ImageNet class names of OpenAI's CLIP (MIT), in the order of the sorted WordNet ids."""
+    return _lines("imagenet_classes.txt")
+
+
+def templates_named(name: str) -> list[str]:
+    """plain, openai7, openai80, or the lines of a file.
+
+    Raises:
+        ValueError: neither, or a template without a place for the name.
+    """
+    if name == "plain":
+        return PLAIN
+    if name == "openai7":
+        return OPENAI7
+    if name == "openai80":
+        return openai80()
+    if not Path(name).is_file():
+        raise ValueError(f"templates must be plain, openai7, openai80 or a text file; got {name!r}.")
+    lines = [line for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    wrong = [line for line in lines if line.count("{}") != 1]
+    if wrong or not lines:
+        raise ValueError(
+            f"{name}: every template needs exactly one {{}} for the class name; got {wrong[:1] or 'no line'}."
+        )
+    return lines
+
+
+def _lines(name: str) -> list[str]:
+    return files("eval").joinpath("assets", name).read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,156 @@
+"""Embeddings → scores, shared by the tasks: positive against negatives with a blind control, classes, retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from eval.metrics import bootstrap_interval, rank_of_reference, recall_at_k, top_k_accuracy
+from eval.results import Result, Score
+
+CONTROL_RUNS = 5
+CHUNK = 2048  # rows at a time, so that a score matrix stays small
+
+
+def gathered_scores(queries: Tensor, texts: Tensor, candidates: Sequence[Sequence[int]]) -> np.ndarray:
+    """Similarity of every query with its own candidates.
+
+    Each product is one row against one row, so equal texts give equal scores to the last bit and ties are real.
+
+    Args:
+        queries: (N, D) normalised. texts: (T, D) normalised.
+        candidates: N lists of indices into `texts`.
+    Returns:
+        (N, C) float32, -inf where a row has fewer candidates.
+    """
+    lengths = np.array([len(row) for row in candidates])
+    index = np.zeros((len(candidates), lengths.max(initial=0)), dtype=np.int64)
+    for place, row in zip(index, candidates, strict=True):
+        place[: len(row)] = row
+    queries, texts = queries.numpy(), texts.numpy()
+    scores = np.concatenate(
+        [
+            np.einsum("nd,ncd->nc", queries[i : i + CHUNK], texts[index[i : i + CHUNK]])
+            for i in range(0, len(index), CHUNK)
+        ]
+    )
+    scores[np.arange(index.shape[1])[None] >= lengths[:, None]] = -np.inf
+    return scores
+
+
+def accuracy_score(outcome: Mapping, groups: np.ndarray | None) -> Score:
+    """A `Score` from what `top_k_accuracy` or one k of `recall_at_k` returned, with its bootstrap interval."""
+    low, high = bootstrap_interval(outcome["correct"], groups)
+    value = outcome["accuracy"] if "accuracy" in outcome else outcome["recall"]
+    return Score(value, outcome["count"], outcome["chance"], low=low, high=high, ties=outcome["ties"])
+
+
+def match_score(
+    queries: Tensor, texts: Tensor, candidates: Sequence[Sequence[int]], groups: np.ndarray, seed: int = 0
+) -> tuple[Score, np.ndarray, np.ndarray]:
+    """Top-1 of each query's first candidate against its others, with the blind control.
+
+    The control gives every row the query (region or image) of another row, `CONTROL_RUNS` seeded permutations, so it
+    scores what the captions alone give away.
+
+    Args:
+        queries: (N, D). texts: (T, D). candidates: N lists of indices into `texts`, the positive first.
+        groups: (N,) image of each row.
+    Returns:
+        the score, correct (N,) bool, and the scores (N, C).
+    """
+    reference = np.zeros(len(candidates), dtype=np.int64)
+    scores = gathered_scores(queries, texts, candidates)
+    outcome = top_k_accuracy(scores, reference)
+    random = np.random.default_rng(seed)
+    controls = [
+        top_k_accuracy(gathered_scores(queries[random.permutation(len(queries))], texts, candidates), reference)[
+            "accuracy"
+        ]
+        for _ in range(CONTROL_RUNS)
+    ]
+    score = accuracy_score(outcome, groups)
+    score.control, score.control_std = float(np.mean(controls)), float(np.std(controls))
+    return score, outcome["correct"], scores
+
+
+def class_ranks(queries: Tensor, classes: Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank of the right class of every query among all classes.
+
+    Args:
+        queries: (N, D). classes: (C, D). labels: (N,).
+    Returns:
+        better (N,) and tied (N,), as `rank_of_reference`.
+    """
+    parts = [
+        rank_of_reference((queries[i : i + CHUNK] @ classes.T).numpy(), labels[i : i + CHUNK])
+        for i in range(0, len(queries), CHUNK)
+    ]
+    return np.concatenate([better for better, _ in parts]), np.concatenate([tied for _, tied in parts])
+
+
+def add_class_scores(
+    result: Result,
+    better: np.ndarray,
+    tied: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    groups: np.ndarray,
+    ks: Sequence[int] = (1, 5),
+    class_mean: bool = True,
+) -> None:
+    """Top-k over all decisions, and the mean over classes (each class counts the same, as CLIPSelf and FineCLIP report)."""
+    for k in [k for k in ks if k < classes]:
+        correct = better + tied < k
+        low, high = bootstrap_interval(correct, groups)
+        chance = k / classes
+        ties = int(((better < k) & ~correct).sum())
+        result.scores[f"top{k}"] = Score(float(correct.mean()), len(correct), chance, low=low, high=high, ties=ties)
+        result.outcomes[f"top{k}"], result.groups[f"top{k}"] = correct, groups
+    for k in [k for k in ks if k < classes and class_mean]:
+        counts = np.bincount(labels, minlength=classes)
+        hits = np.bincount(labels, weights=better + tied < k, minlength=classes)
+        seen = counts > 0
+        result.scores[f"top{k}_class_mean"] = Score(
+            float((hits[seen] / counts[seen]).mean()), int(seen.sum()), k / classes
+        )
+
+
+def add_retrieval_scores(
+    result: Result,
+    images: Tensor,
+    captions: Tensor,
+    owner: np.ndarray,
+    texts: Sequence[str],
+    prefix: str = "",
+    ks: Sequence[int] = (1, 5, 10),
+) -> None:
+    """Image → text (any of an image's captions counts) and text → image recall.
+
+    A caption that several images share is one text: it answers each of them, and each of them answers it. So equal texts
+    are no ties.
+
+    Args:
+        images: (N, D). captions: (M, D), equal texts with equal embeddings. owner: (M,) image of each caption.
+        texts: the M captions. prefix: put before the names of the scores.
+    """
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    place = np.array([distinct[text] for text in texts])  # caption → distinct text
+    first = np.unique(place, return_index=True)[1]
+    scores = (images @ captions[first].T).numpy()  # (N, distinct)
+    image_answers: list[list[int]] = [[] for _ in range(len(images))]
+    text_answers: list[list[int]] = [[] for _ in distinct]
+    for image, text in zip(owner, place, strict=True):
+        image_answers[image].append(int(text))
+        text_answers[text].append(int(image))
+    directions = {
+        "i2t": (scores, image_answers, np.arange(len(images))),
+        "t2i": (scores.T[place], [text_answers[text] for text in place], owner),
+    }
+    for direction, (matrix, relevant, groups) in directions.items():
+        for k, outcome in recall_at_k(matrix, relevant, [k for k in ks if k < matrix.shape[1]] or [1]).items():
+            name = f"{prefix}{direction}_R@{k}"
+            result.scores[name] = accuracy_score(outcome, groups)
+            result.outcomes[name], result.groups[name] = outcome["correct"], groups

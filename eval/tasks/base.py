@@ -1,0 +1,176 @@
+"""What a task is, and how tasks are found by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset, load_dataset
+
+from eval.embed import Embedder
+from eval.images import ImageSource
+from eval.results import Result
+
+TASKS: dict[str, type[Task]] = {}
+
+
+@dataclasses.dataclass
+class Task(ABC):
+    """One benchmark: knows its files, reads them, and turns embeddings into scores.
+
+    A subclass is a dataclass whose fields are its options; unknown options are refused.
+
+    Attributes:
+        data: folder below which the task's files are looked for.
+        hub: a data set to read instead, by `datasets.load_dataset`: a Hub repository or a local folder.
+        hub_config, split: its configuration and split.
+    """
+
+    name: ClassVar[str]
+    wants: ClassVar[str]  # the files and their layout, and where to download them; printed when one is missing
+    columns: ClassVar[str] = ""  # what `hub` data sets must hold
+
+    data: Path = Path()
+    hub: str = ""
+    hub_config: str = ""
+    split: str = "test"
+
+    @abstractmethod
+    def load(self) -> Any:
+        """Read the annotations (not the images).
+
+        Raises:
+            ValueError: files are missing or malformed.
+        """
+
+    @abstractmethod
+    def images_of(self, data: Any) -> list[ImageSource]:
+        """Every image that `score` will open, so that missing files are found before anything is computed."""
+
+    @abstractmethod
+    def score(self, embedder: Embedder, data: Any) -> Result:
+        """Embed and score what `load` read."""
+
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults, for the record; `data` is a place, not a setting."""
+        return {
+            field.name: str(value) if isinstance(value := getattr(self, field.name), Path) else value
+            for field in dataclasses.fields(self)
+            if field.name != "data" and getattr(self, field.name) != field.default
+        }
+
+    def run(self, embedder: Embedder) -> Result:
+        """Read, check that the images are there, embed and score.
+
+        Raises:
+            ValueError: files are missing or malformed.
+        """
+        data = self.load()
+        missing = check_images(self, self.images_of(data), embedder.allow_missing)
+        result = self.score(embedder, data)
+        result.settings = embedder.settings() | result.settings | {"options": self.options()}
+        result.data["images_missing"] = missing
+        return result
+
+    def path(self, *candidates: str | Path, what: str) -> Path:
+        """The first candidate (relative to `data`) that exists.
+
+        Raises:
+            ValueError: none does; says what was looked for, what the task wants and where to get it.
+        """
+        tried = [self.data / candidate for candidate in candidates if str(candidate)]
+        for path in tried:
+            if path.exists():
+                return path
+        hub = "\nOr read it from the Hub: option hub=REPOSITORY." if self.columns else ""
+        raise ValueError(f"task {self.name}: no {what}; looked for {', '.join(map(str, tried))}.\n{self.wants}{hub}")
+
+    def hub_rows(self, required: Sequence[str]) -> Dataset:
+        """The rows of `hub`, map-style.
+
+        Raises:
+            ValueError: a column is missing.
+        """
+        rows = load_dataset(self.hub, self.hub_config or None, split=self.split)
+        absent = [column for column in required if column not in rows.column_names]
+        if absent:
+            raise ValueError(
+                f"task {self.name}: {self.hub} has the columns {', '.join(rows.column_names)}; "
+                f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing. {self.columns}"
+            )
+        return rows
+
+
+def register(task: type[Task]) -> type[Task]:
+    """Class decorator: make a task available under its name."""
+    TASKS[task.name] = task
+    return task
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> Task:
+    """A task from its name and options; strings are converted to the fields' types.
+
+    Raises:
+        ValueError: an unknown task or option, or a value of the wrong type.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; there are: {', '.join(sorted(TASKS))}.")
+    task = TASKS[name]
+    hints = typing.get_type_hints(task)
+    known = [field.name for field in dataclasses.fields(task)]
+    values = {}
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"task {name} has no option {option!r}; it has: {', '.join(known)}.")
+        values[option] = _converted(value, hints[option], f"{name}.{option}")
+    return task(**values)
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    """`value` as a field's type; strings come from the command line."""
+    if kind is Path:
+        return Path(value)
+    if not isinstance(value, str) or kind is str:
+        return value
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{where} must be true or false; got {value!r}.")
+        return value.lower() == "true"
+    if typing.get_origin(kind) is tuple:
+        return tuple(part for part in value.split(",") if part)
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{where} must be of type {kind.__name__}; got {value!r}.") from None
+
+
+def check_images(task: Task, images: Sequence[ImageSource], allow_missing: bool) -> int:
+    """Count missing images before anything is computed.
+
+    Raises:
+        ValueError: some are missing and `allow_missing` is off, or all are.
+    """
+    missing = [image for image in dict.fromkeys(images) if not image.exists()]
+    total = len(set(images))
+    if missing and (not allow_missing or len(missing) == total):
+        shown = ", ".join(str(image.path) for image in missing[:3])
+        raise ValueError(
+            f"task {task.name}: {len(missing)} of {total} images are missing (the first: {shown}).\n{task.wants}"
+            + ("" if len(missing) == total else "\nOr pass --allow_missing to compute on the rest.")
+        )
+    return len(missing)
+
+
+def require_some(task: Task, valid: np.ndarray) -> None:
+    """Refuse to score nothing.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    if not valid.any():
+        raise ValueError(f"task {task.name}: none of its {len(valid)} rows could be read.\n{task.wants}")

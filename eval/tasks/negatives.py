@@ -1,0 +1,57 @@
+"""FG-OVD's protocol on FineHARD-like records: every region against its own hard negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from eval.attributes import replaced_attribute
+from eval.embed import Embedder
+from eval.images import ImageSource
+from eval.results import Result
+from eval.tasks.base import Task, register
+from eval.tasks.matching import MatchRow, add_breakdown, embed_matches, score_matches
+from eval.tasks.records import COLUMNS, WANTS, read_records
+
+
+@register
+@dataclass
+class Negatives(Task):
+    """Top-1 of a region's short expression among itself and its hard negatives; regions without negatives are left out.
+
+    Attributes:
+        root: folder with jsonfiles/ and images/, relative to `data`.
+        limit: the first so many records; 0 for all.
+    """
+
+    name: ClassVar[str] = "negatives"
+    wants: ClassVar[str] = WANTS
+    columns: ClassVar[str] = COLUMNS
+
+    root: Path = Path()
+    limit: int = 0
+
+    def load(self) -> list[MatchRow]:
+        rows = [
+            MatchRow(record.image, np.array(region.bbox[:4], np.float32), None, [region.short, *region.negatives])
+            for record in read_records(self, self.root, self.limit)
+            for region in record.regions
+            if region.short and region.negatives
+        ]
+        if not rows:
+            raise ValueError(
+                "task negatives: no region of the data has hard negatives (flag_short_neg, short_expr_negs)."
+            )
+        return rows
+
+    def images_of(self, data: list[MatchRow]) -> list[ImageSource]:
+        return [row.image for row in data]
+
+    def score(self, embedder: Embedder, data: list[MatchRow]) -> Result:
+        matches = embed_matches(self, embedder, {"negatives": data})
+        result = score_matches(self, embedder, matches, prefix=False)
+        add_breakdown(result, matches, replaced_attribute)
+        return result

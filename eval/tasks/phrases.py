@@ -1,0 +1,107 @@
+"""Region phrases on FineHARD-like records: each region among all phrases, and among the phrases of its own image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from eval.box_sizes import add_size_breakdown
+from eval.embed import Embedder
+from eval.images import Boxes, ImageSource
+from eval.results import Result
+from eval.scoring import add_class_scores, class_ranks
+from eval.tasks.base import Task, register, require_some
+from eval.tasks.matching import MatchRow, embed_matches, score_matches
+from eval.tasks.records import COLUMNS, WANTS, EvalRecord, Region, read_records
+
+
+@dataclass
+class _PhraseTask(Task):
+    """Options both tasks share.
+
+    Attributes:
+        root: folder with jsonfiles/ and images/, relative to `data`.
+        expression: which expression of a region is its phrase: short or long.
+        limit: the first so many records; 0 for all.
+    """
+
+    wants: ClassVar[str] = WANTS
+    columns: ClassVar[str] = COLUMNS
+
+    root: Path = Path()
+    expression: str = "short"
+    limit: int = 0
+
+    def load(self) -> list[EvalRecord]:
+        if self.expression not in ("short", "long"):
+            raise ValueError(f"{self.name}.expression must be short or long; got {self.expression!r}.")
+        return read_records(self, self.root, self.limit)
+
+    def images_of(self, data: list[EvalRecord]) -> list[ImageSource]:
+        return [record.image for record in data]
+
+    def phrase(self, region: Region) -> str | None:
+        """In lower case: CLIP reads no capitals, so "A dog" and "a dog" are one phrase, not a tie."""
+        text = region.short if self.expression == "short" else region.long
+        return " ".join(text.lower().split()) or None if text else None
+
+
+@register
+@dataclass
+class Phrases(_PhraseTask):
+    """Box classification with phrases for classes: top-1 and top-5 of a region's phrase among all distinct phrases."""
+
+    name: ClassVar[str] = "phrases"
+
+    def score(self, embedder: Embedder, data: list[EvalRecord]) -> Result:
+        described = [[i for i, region in enumerate(r.regions) if self.phrase(region)] for r in data]
+        phrases = [self.phrase(r.regions[i]) for r, which in zip(data, described, strict=True) for i in which]
+        if not phrases:
+            raise ValueError(f"task phrases: no region of the data has a {self.expression} expression.")
+        boxes = [record.boxes(which) for record, which in zip(data, described, strict=True)]
+        features, valid, clipped = embedder.regions([r.image for r in data], boxes)
+        require_some(self, valid)
+        distinct = {phrase: i for i, phrase in enumerate(dict.fromkeys(phrases))}
+        labels = np.array([distinct[phrase] for phrase in phrases])[valid]
+        groups = np.repeat(np.arange(len(data)), [len(which) for which in described])[valid]
+        better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct)), labels)
+        result = Result(self.name, {}, settings=embedder.region_settings() | {"text": "short"})
+        add_class_scores(result, better, tied, labels, len(distinct), groups, class_mean=False)
+        areas = np.concatenate([_areas(b) for b in boxes])[valid]
+        add_size_breakdown(result, better, tied, areas, groups, len(distinct))
+        result.data = {"images": len(data), "regions": len(labels), "phrases": len(distinct), "boxes_clipped": clipped}
+        return result
+
+
+@register
+@dataclass
+class PhraseInImage(_PhraseTask):
+    """Top-1 of a region's phrase among the distinct phrases of the same image; images with one phrase are left out."""
+
+    name: ClassVar[str] = "phrase_in_image"
+
+    def score(self, embedder: Embedder, data: list[EvalRecord]) -> Result:
+        rows = []
+        for record in data:
+            phrases = list(dict.fromkeys(p for p in map(self.phrase, record.regions) if p))
+            if len(phrases) < 2:
+                continue
+            for region in record.regions:
+                if own := self.phrase(region):
+                    texts = [own, *(p for p in phrases if p != own)]
+                    rows.append(MatchRow(record.image, np.array(region.bbox[:4], np.float32), None, texts))
+        if not rows:
+            raise ValueError("task phrase_in_image: no image of the data has two different phrases.")
+        result = score_matches(self, embedder, embed_matches(self, embedder, {"regions": rows}), prefix=False)
+        result.data = {name: value for name, value in result.data.items() if "other_than" not in name}
+        return result
+
+
+def _areas(boxes: Boxes) -> np.ndarray:
+    """(K,) areas as fractions of the image."""
+    xyxy = boxes.normalised()
+    return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])

@@ -1,0 +1,86 @@
+"""Image-text retrieval: the shared protocol, and the task on a FineHARD-like folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from eval.embed import Embedder
+from eval.images import ImageSource
+from eval.results import Result
+from eval.scoring import add_retrieval_scores
+from eval.tasks.base import Task, register, require_some
+from eval.tasks.records import COLUMNS, WANTS, EvalRecord, read_records
+
+
+def retrieve(
+    task: Task, embedder: Embedder, images: Sequence[ImageSource], captions: Sequence[Sequence[str]], long: bool
+) -> Result:
+    """Image → text and text → image R@1, 5, 10 over all captions of all images (section 4.3 of the paper).
+
+    Args:
+        images: N sources. captions: the captions of each, at least one.
+        long: read the captions with the model's long-text path.
+    """
+    features, valid = embedder.images(images)
+    require_some(task, valid)
+    kept = np.flatnonzero(valid)
+    owner = np.concatenate([np.full(len(captions[i]), row) for row, i in enumerate(kept)])
+    texts = [text for i in kept for text in captions[i]]
+    text_features = embedder.texts(texts, long=long)
+    result = Result(task.name, {}, settings={"text": "long" if long else "short"})
+    add_retrieval_scores(result, features[torch.from_numpy(kept)], text_features, owner, texts)
+    result.data = {
+        "images": len(kept),
+        "captions": len(texts),
+        "captions_shared_by_images": len(texts) - len(set(texts)),
+        "images_left_out": int((~valid).sum()),
+    }
+    return result
+
+
+@register
+@dataclass
+class Retrieval(Task):
+    """Retrieval on a FineHARD-like data set, long and short captions apart.
+
+    Attributes:
+        root: folder with jsonfiles/ and images/, relative to `data`.
+        captions: "long", "short" or both, separated by a comma.
+        limit: the first so many records; 0 for all.
+    """
+
+    name: ClassVar[str] = "retrieval"
+    wants: ClassVar[str] = WANTS
+    columns: ClassVar[str] = COLUMNS
+
+    root: Path = Path()
+    captions: tuple[str, ...] = ("short", "long")
+    limit: int = 0
+
+    def load(self) -> list[EvalRecord]:
+        unknown = set(self.captions) - {"short", "long"}
+        if unknown or not self.captions:
+            raise ValueError(f"retrieval.captions must be short, long or short,long; got {','.join(self.captions)!r}.")
+        return read_records(self, self.root, self.limit)
+
+    def images_of(self, data: list[EvalRecord]) -> list[ImageSource]:
+        return [record.image for record in data]
+
+    def score(self, embedder: Embedder, data: list[EvalRecord]) -> Result:
+        combined = Result(self.name, {}, settings={"text": ", ".join(self.captions)})
+        for kind in self.captions:
+            rows = [(r.image, r.short_caption if kind == "short" else r.caption) for r in data]
+            rows = [(image, caption) for image, caption in rows if caption]
+            if not rows:
+                raise ValueError(f"task retrieval: no record has a {kind} caption; leave it out with captions=…")
+            part = retrieve(self, embedder, [i for i, _ in rows], [[c] for _, c in rows], long=kind == "long")
+            for name in ("scores", "outcomes", "groups", "data"):
+                own = getattr(part, name)
+                getattr(combined, name).update({f"{kind}_{key}": value for key, value in own.items()})
+        return combined
