@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-from eval.adapters.base import ModelAdapter
-from eval.adapters.fgclip import FGCLIPAdapter
+from transformers import CLIPModel, PreTrainedConfig, Siglip2Model, SiglipModel
 
-__all__ = ["FGCLIPAdapter", "ModelAdapter", "adapter_for", "load_adapter"]
+from eval.adapters.base import ModelAdapter
+from eval.adapters.clip import CLIPAdapter
+from eval.adapters.fgclip import FGCLIPAdapter
+from eval.adapters.longclip import load_longclip
+from eval.adapters.open_clip import OpenCLIPAdapter
+from eval.adapters.siglip import Siglip2NaFlexAdapter, SiglipAdapter
+from modeling_fgclip import FGCLIPModel
+
+__all__ = [
+    "CLIPAdapter",
+    "FGCLIPAdapter",
+    "ModelAdapter",
+    "OpenCLIPAdapter",
+    "Siglip2NaFlexAdapter",
+    "SiglipAdapter",
+    "adapter_for",
+    "load_adapter",
+    "load_longclip",
+]
+
+# A subclass before its base: FGCLIPModel is a CLIPModel.
+_IN_MEMORY: tuple[tuple[type, type], ...] = (
+    (FGCLIPModel, FGCLIPAdapter),
+    (CLIPModel, CLIPAdapter),
+    (Siglip2Model, Siglip2NaFlexAdapter),
+    (SiglipModel, SiglipAdapter),
+)
+_BY_TYPE = {"fgclip": FGCLIPAdapter, "clip": CLIPAdapter, "siglip": SiglipAdapter, "siglip2": Siglip2NaFlexAdapter}
 
 
 def adapter_for(model: Any, processor: Any, name: str | None = None) -> ModelAdapter:
@@ -18,17 +45,63 @@ def adapter_for(model: Any, processor: Any, name: str | None = None) -> ModelAda
     """
     if processor is None:
         raise ValueError("a model in memory needs its processor (or pass a ModelAdapter, which has its own).")
-    from modeling_fgclip import FGCLIPModel
-
-    if isinstance(model, FGCLIPModel):
-        return FGCLIPAdapter(model, processor, name or "FG-CLIP")
+    for kind, adapter in _IN_MEMORY:
+        if isinstance(model, kind):
+            return adapter(model, processor, name or type(model).__name__.removesuffix("Model"))
     raise ValueError(f"no adapter for {type(model).__name__}; write a subclass of eval.adapters.ModelAdapter.")
 
 
 def load_adapter(
     checkpoint: str, name: str | None = None, revision: str | None = None, custom: str | None = None
 ) -> ModelAdapter:
-    """The adapter of a checkpoint."""
-    adapter = FGCLIPAdapter.from_pretrained(checkpoint, **({"revision": revision} if revision else {}))
-    adapter.name = name or checkpoint
+    """The adapter of a checkpoint, chosen by its config.
+
+    Args:
+        checkpoint: Hub id or folder; `open_clip:NAME[:PRETRAINED]`; `longclip:FILE.safetensors[:PROCESSOR]`.
+        name: what reports call it. revision: of a Hub repository.
+        custom: "package.module:Class", called with the checkpoint, for a model of one's own.
+    Raises:
+        ValueError: an architecture without an adapter, or a class that is none.
+    """
+    adapter = _load(checkpoint, {"revision": revision} if revision else {}, custom)
+    adapter.name = name or adapter.name
     return adapter
+
+
+def _load(checkpoint: str, kwargs: dict[str, str], custom: str | None) -> ModelAdapter:
+    if custom:
+        module, _, attribute = custom.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), attribute)(checkpoint)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"--adapter needs package.module:Class; {custom!r} gives {error}.") from None
+        if not isinstance(made, ModelAdapter):
+            raise ValueError(
+                f"{custom} made a {type(made).__name__}; it must be a subclass of eval.adapters.ModelAdapter."
+            )
+        return made
+    scheme, _, rest = checkpoint.partition(":")
+    if scheme == "open_clip":
+        architecture, _, pretrained = (
+            rest.rpartition(":") if rest.count(":") and not rest.startswith("hf-hub:") else (rest, "", "")
+        )
+        return OpenCLIPAdapter.from_pretrained(architecture, pretrained or None)
+    if scheme == "longclip":
+        file, _, processor = rest.partition(":")
+        return load_longclip(file, processor or None)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(checkpoint, **kwargs)
+    except OSError as error:
+        raise ValueError(
+            f"{checkpoint!r} is neither a folder with a config.json nor a Hub repository: {error}"
+        ) from None
+    kind = config.get("model_type")
+    # The published FG-CLIP says model_type clip; its architecture and code names tell.
+    if "FGCLIP" in " ".join([*config.get("architectures", []), *config.get("auto_map", {}).values()]):
+        kind = "fgclip"
+    if kind not in _BY_TYPE:
+        raise ValueError(
+            f"{checkpoint} is of type {kind!r}; there are adapters for {', '.join(_BY_TYPE)}, open_clip:NAME and longclip:FILE. "
+            "For another model write a subclass of eval.adapters.ModelAdapter and pass it by --adapter."
+        )
+    return _BY_TYPE[kind].from_pretrained(checkpoint, **kwargs)

@@ -14,11 +14,13 @@ from torch.nn.functional import normalize
 
 from eval.box_sizes import COCO_PIXELS, add_size_breakdown
 from eval.embed import Embedder
-from eval.images import Boxes, ImageFile, ImageSource, inside
+from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, inside
 from eval.prompts import templates_named
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import Task, register, require_some
+
+HUB_COLUMNS = "It needs image and objects, with bbox (x, y, width, height in pixels) and category (a ClassLabel)."
 
 
 @dataclass
@@ -160,6 +162,30 @@ class BoxTask(Task):
     images: Path = Path()
     templates: str = "openai80"
 
+    def hub_boxes(self) -> BoxData:
+        """Rows in the convention of object detection data sets on the Hub.
+
+        Raises:
+            ValueError: no such columns, or categories without names.
+        """
+        rows = self.hub_rows(["image", "objects"])
+        try:
+            objects = rows.features["objects"]
+            category = (objects["category"] if isinstance(objects, dict) else objects.feature["category"]).feature
+            names = [[_words(name)] for name in category.names]
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError(f"task {self.name}: {self.hub} names no categories. {self.columns}") from None
+        data = BoxData([], [], [], names, {"boxes_skipped_empty": 0})
+        for i, row in enumerate(rows):
+            found = np.array(row["objects"]["bbox"], np.float32).reshape(-1, 4)
+            usable = (found[:, 2:] > 0).all(1)
+            data.skipped["boxes_skipped_empty"] += int((~usable).sum())
+            found[:, 2:] += found[:, :2]
+            data.images.append(DatasetImage(rows, i))
+            data.boxes.append(Boxes(found[usable], row["image"].size))
+            data.labels.append(np.array(row["objects"]["category"], np.int64)[usable])
+        return data
+
     def images_of(self, data: BoxData) -> list[ImageSource]:
         return data.images
 
@@ -178,10 +204,14 @@ class BoxClassification(BoxTask):
   DATA/test/images/                the images, found by file_name (option images=FOLDER)
 `python -m dataset_scripts.sample --output DATA` makes both."""
 
+    columns: ClassVar[str] = HUB_COLUMNS
+
     annotations: Path = Path("boxes/instances_test.json")
     templates: str = "plain"
 
     def load(self) -> BoxData:
+        if self.hub:
+            return self.hub_boxes()
         file = self.path(self.annotations, what="instances file")
         folders = [self.images] if self.images != Path() else [Path("test/images"), Path("images")]
         return read_coco(self, file, self.path(*folders, what="folder of images"))

@@ -1,0 +1,42 @@
+"""Retrieval on COCO's 5,000 images with 5 captions each (table 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from eval.images import ImageFile, inside
+from eval.tasks.base import register
+from eval.tasks.captions import CaptionRows, CaptionTask, read_json
+
+
+@register
+@dataclass
+class CocoRetrieval(CaptionTask):
+    """Short captions; image → text counts any of the five. The file decides which 5,000 images: see `wants`."""
+
+    name: ClassVar[str] = "coco_retrieval"
+    wants: ClassVar[str] = """It wants one of
+  DATA/coco/dataset_coco.json and DATA/coco/val2014/     the Karpathy test split: https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip
+  DATA/coco/annotations/captions_val2017.json and DATA/coco/val2017/   the 5,000 images of val2017
+Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or the images of val2017) choose; the file is named in the result."""
+
+    def read(self) -> CaptionRows:
+        names = (
+            [self.annotations]
+            if self.annotations != Path()
+            else [Path("coco/dataset_coco.json"), Path("coco/annotations/captions_val2017.json")]
+        )
+        file = self.path(*names, what="annotation file")
+        self.annotations = file  # stored with the result: the two splits give different numbers
+        content = read_json(self, file)
+        if "annotations" not in content:
+            return self.read_karpathy(
+                file, self.path(self.images if self.images != Path() else "coco", what="folder of images")
+            )
+        images = self.path(self.images if self.images != Path() else "coco/val2017", what="folder of images")
+        captions: dict[int, list[str]] = {}
+        for annotation in content["annotations"]:
+            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        return [(ImageFile(inside(images, e["file_name"])), captions.get(e["id"], [])[:5]) for e in content["images"]]

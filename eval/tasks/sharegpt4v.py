@@ -1,0 +1,44 @@
+"""Long-caption retrieval on the 1,000 images of ShareGPT4V that Long-CLIP set apart (table 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from eval.images import ImageFile, inside
+from eval.tasks.base import register
+from eval.tasks.captions import CaptionRows, CaptionTask, read_json
+
+
+@register
+@dataclass
+class ShareGPT4V(CaptionTask):
+    """Long text (248 tokens): the first 1,000 conversations of the captioner file, the answer being the caption.
+
+    Attributes:
+        count: how many conversations.
+    """
+
+    name: ClassVar[str] = "sharegpt4v"
+    long: ClassVar[bool] = True
+    wants: ClassVar[str] = """It wants
+  DATA/sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json   https://huggingface.co/datasets/Lin-Chen/ShareGPT4V
+  DATA/sam/                               the SA-1B images of its first 1,000 entries (sa_….jpg): https://ai.meta.com/datasets/segment-anything-downloads/"""
+
+    annotations: Path = Path("sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json")
+    images: Path = Path("sam")
+    count: int = 1000
+
+    def read(self) -> CaptionRows:
+        file = self.path(self.annotations, what="annotation file")
+        images = self.path(self.images, what="folder of images")
+        try:
+            return [
+                (ImageFile(inside(images, Path(entry["image"]).name)), [entry["conversations"][1]["value"]])
+                for entry in read_json(self, file)[: self.count]
+            ]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{file} is not ShareGPT4V's captioner file ({type(error).__name__}: {error}).\n{self.wants}"
+            ) from None
