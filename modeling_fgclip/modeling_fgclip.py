@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 
 from .boxes import check_boxes, pad_boxes
 from .configuration_fgclip import FGCLIPConfig
+from .initialization import InitializedAsTransformers
 from .packed_text import PackedTexts
 from .region_pooling import pool_regions
 from .text_encoder import FGCLIPTextModel
@@ -40,7 +41,7 @@ class FGCLIPOutput(ModelOutput):
     scales: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
 
-class FGCLIPModel(CLIPModel):
+class FGCLIPModel(InitializedAsTransformers, CLIPModel):
     """FG-CLIP dual encoder.
 
     Loads its own checkpoints, published FG-CLIP ones, and any transformers CLIP checkpoint, whose positions are then
@@ -51,10 +52,17 @@ class FGCLIPModel(CLIPModel):
     config_class = FGCLIPConfig
 
     def __init__(self, config: FGCLIPConfig):
-        super().__init__(config)
+        # Past CLIPModel, which would build its own encoders and initialise weights before the rest is here.
+        super(CLIPModel, self).__init__(config)
+        self.projection_dim = config.projection_dim
+        self.text_embed_dim = config.text_config.hidden_size
+        self.vision_embed_dim = config.vision_config.hidden_size
         self.text_model = FGCLIPTextModel._from_config(config.text_config)
         self.vision_model = FGCLIPVisionModel._from_config(config.vision_config)
+        self.visual_projection = nn.Linear(self.vision_embed_dim, self.projection_dim, bias=False)
+        self.text_projection = nn.Linear(self.text_embed_dim, self.projection_dim, bias=False)
         self.text_filip_projection = nn.Linear(self.text_embed_dim, self.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         # The misspelling is part of every published checkpoint.
         self.logit_scale_finegraind = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         self.logit_scale_hardneg = nn.Parameter(torch.tensor(config.logit_scale_init_value))

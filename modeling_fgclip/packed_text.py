@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import eager_attention_forward
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -61,7 +62,7 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> Pac
     )
 
 
-def packed_causal_attention(
+def packed_attention(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -73,17 +74,21 @@ def packed_causal_attention(
     """Causal attention inside each packed text.
 
     Flash attention where the model was loaded with it; PyTorch's variable-length attention for half precision on
-    CUDA; elsewhere one scaled-dot-product call for each length, of which packing made contiguous slices.
+    CUDA; elsewhere the model's attention once for each length, of which packing made contiguous slices.
 
     Args:
-        query, key, value: (1, heads, T, head_dim).
+        query: (1, heads, T, head_dim) of every token, or (1, heads, N, head_dim) of the end of each text alone.
+        key, value: (1, heads, T, head_dim).
 
     Returns:
-        (1, T, heads, head_dim).
+        (1, T or N, heads, head_dim).
     """
+    offsets, longest = packed["cu_seqlens"], packed["length_groups"][-1][1]
+    ends_only = query.shape[2] != key.shape[2] or longest == 1
+    query_offsets = torch.arange(len(offsets), dtype=torch.int32, device=offsets.device) if ends_only else offsets
+    longest_query = 1 if ends_only else longest
     implementation = module.config._attn_implementation
     if "flash" in implementation:
-        longest = packed["length_groups"][-1][1]
         output, _ = ALL_ATTENTION_FUNCTIONS[implementation](
             module,
             query,
@@ -92,38 +97,51 @@ def packed_causal_attention(
             None,
             scaling=scaling,
             dropout=dropout,
-            is_causal=True,
-            cu_seq_lens_q=packed["cu_seqlens"],
-            cu_seq_lens_k=packed["cu_seqlens"],
-            max_length_q=longest,
+            is_causal=not ends_only,
+            cu_seq_lens_q=query_offsets,
+            cu_seq_lens_k=offsets,
+            max_length_q=longest_query,
             max_length_k=longest,
         )
         return output
     query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head_dim)
     half = query.dtype in (torch.float16, torch.bfloat16)
     if HAS_VARLEN_ATTENTION and query.is_cuda and half and not dropout:
-        longest = packed["length_groups"][-1][1]
-        offsets = packed["cu_seqlens"]
-        output = varlen_attn(query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
+        window = (-1, -1) if ends_only else (-1, 0)
+        output = varlen_attn(
+            query, key, value, query_offsets, offsets, longest_query, longest, scale=scaling, window_size=window
+        )
         return output.unsqueeze(0)
-    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout).unsqueeze(0)
+    groups = packed["length_groups"]
+    return _attention_by_length(module, query, key, value, groups, ends_only, scaling, dropout).unsqueeze(0)
 
 
 def _attention_by_length(
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     length_groups: list[tuple[int, int]],
+    ends_only: bool,
     scaling: float,
     dropout: float,
 ) -> torch.Tensor:
+    """(T or N, heads, head_dim) attention by the model's own implementation, texts of one length at a time."""
+    implementation = module.config._attn_implementation
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     sizes = [texts * length for texts, length in length_groups]
+    query_sizes = [texts for texts, _ in length_groups] if ends_only else sizes
+    longest = length_groups[-1][1]
+    causal_mask = None
+    if implementation == "eager" and not ends_only:
+        lowest = torch.finfo(query.dtype).min
+        causal_mask = torch.full((longest, longest), lowest, dtype=query.dtype, device=query.device).triu(1)
     outputs = []
-    for (texts, length), *group in zip(
-        length_groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
-    ):
+    groups = zip(length_groups, query.split(query_sizes), key.split(sizes), value.split(sizes), strict=True)
+    for (texts, length), *group in groups:
         # (texts * length, heads, head_dim) -> (texts, heads, length, head_dim)
-        q, k, v = (tensor.unflatten(0, (texts, length)).transpose(1, 2) for tensor in group)
-        output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
+        q, k, v = (tensor.unflatten(0, (texts, -1)).transpose(1, 2) for tensor in group)
+        mask = None if causal_mask is None else causal_mask[:length, :length]
+        output, _ = attend(module, q, k, v, mask, scaling=scaling, dropout=dropout, is_causal=not ends_only)
+        outputs.append(output.flatten(0, 1))  # (texts, length, heads, head_dim) -> (texts * length, heads, head_dim)
     return torch.cat(outputs)

@@ -8,7 +8,8 @@ from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPTextEmbeddings
 
 from .configuration_fgclip import FGCLIPTextConfig
-from .packed_text import PackedTexts, packed_causal_attention
+from .initialization import InitializedAsTransformers
+from .packed_text import PackedTexts, packed_attention
 
 
 def stretch_positions(positions: torch.Tensor, kept: int = 20, stretch: int = 4) -> torch.Tensor:
@@ -69,16 +70,20 @@ class FGCLIPTextAttention(CLIPAttention):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if packed_texts is None:
             return super().forward(hidden_states, attention_mask, **kwargs)
+        return self.attend_packed(hidden_states, hidden_states, packed_texts), None
+
+    def attend_packed(self, queries: torch.Tensor, keys: torch.Tensor, packed_texts: PackedTexts) -> torch.Tensor:
+        """(1, T or N, D) attention of every token, or of the end of each text alone, to its own text's (1, T, D) keys."""
         query, key, value = (
-            projection(hidden_states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )  # (1, heads, T, head_dim)
+            projection(states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for projection, states in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
+        )  # (1, heads, T or N, head_dim)
         dropout = self.dropout if self.training else 0.0
-        output = packed_causal_attention(self, query, key, value, packed_texts, self.scale, dropout)
-        return self.out_proj(output.flatten(2)), None
+        output = packed_attention(self, query, key, value, packed_texts, self.scale, dropout)
+        return self.out_proj(output.flatten(2))
 
 
-class FGCLIPTextModel(CLIPTextModel):
+class FGCLIPTextModel(InitializedAsTransformers, CLIPTextModel):
     config: FGCLIPTextConfig
 
     def __init__(self, config: FGCLIPTextConfig):
@@ -110,7 +115,12 @@ class FGCLIPTextModel(CLIPTextModel):
         is_long = packed_texts["long_text"].repeat_interleave(offsets.diff(), output_size=input_ids.shape[0])
         position_ids = self.position_ids_of(packed_texts["position_ids"], is_long)
         hidden_states = self.embeddings(input_ids=input_ids, position_ids=position_ids).unsqueeze(0)  # (1, T, D)
-        for layer in self.encoder.layers:
+        *layers, last = self.encoder.layers
+        for layer in layers:
             hidden_states = layer(hidden_states, None, packed_texts=packed_texts)
-        pooled = hidden_states[0, offsets[1:] - 1]
-        return self.final_layer_norm(pooled[packed_texts["restore"]])
+        # Only the ends of the texts are read, so the last block computes only those; its keys and values need all.
+        normed = last.layer_norm1(hidden_states)
+        ends = offsets[1:] - 1
+        pooled = hidden_states[:, ends] + last.self_attn.attend_packed(normed[:, ends], normed, packed_texts)
+        pooled = pooled + last.mlp(last.layer_norm2(pooled))
+        return self.final_layer_norm(pooled[0, packed_texts["restore"]])

@@ -2,9 +2,13 @@
 
 import torch
 from transformers import CLIPVisionModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import eager_attention_forward
+
+from .initialization import InitializedAsTransformers
 
 
-class FGCLIPVisionModel(CLIPVisionModel):
+class FGCLIPVisionModel(InitializedAsTransformers, CLIPVisionModel):
     def feature_map_size(self, pixel_values: torch.Tensor) -> tuple[int, int]:
         """Rows and columns of patches of (N, 3, height, width) images."""
         if pixel_values.dim() != 4:
@@ -28,8 +32,25 @@ class FGCLIPVisionModel(CLIPVisionModel):
         return hidden_states
 
     def pool(self, trunk: torch.Tensor) -> torch.Tensor:
-        """(N, D) global features: the class token after the last block."""
-        hidden_states = self.encoder.layers[-1](trunk, None)
+        """(N, D) global features: the class token after the last block, of which nothing else is computed."""
+        layer = self.encoder.layers[-1]
+        attention = layer.self_attn
+        normed = layer.layer_norm1(trunk)
+        query, key, value = (
+            projection(states).unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+            for projection, states in (
+                (attention.q_proj, normed[:, :1]),
+                (attention.k_proj, normed),
+                (attention.v_proj, normed),
+            )
+        )  # (N, heads, 1 or 1 + H * W, head_dim)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = attention.dropout if self.training else 0.0
+        output, _ = attend(
+            attention, query, key, value, None, scaling=attention.scale, dropout=dropout, is_causal=False
+        )
+        hidden_states = trunk[:, :1] + attention.out_proj(output.flatten(2))
+        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
         return self.post_layernorm(hidden_states[:, 0])
 
     def dense(self, trunk: torch.Tensor) -> torch.Tensor:

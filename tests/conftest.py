@@ -1,0 +1,83 @@
+"""Small models and golden numbers that all folders' tests share."""
+
+import os
+
+
+# The suite needs no network; anything that tries fails at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import torch
+from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
+from safetensors.torch import load_file
+from transformers import CLIPImageProcessorPil
+
+from training.tokenizer import train_tokenizer
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+CAPTIONS = [
+    "a light red wooden star with a dark blue border at the top left of the scene",
+    "a small green metal circle next to a large yellow striped square",
+    "the photo shows two objects on a plain grey background with soft light",
+    "a dog runs over a field, a cat sleeps on a sofa and a bird sings in a tree",
+]
+
+TINY = {
+    "projection_dim": 24,
+    "text_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "vision_config": {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 64,
+        "patch_size": 16,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, torch.Tensor]:
+    """Numbers of the published model; tests/fixtures/README.md explains them."""
+    return load_file(FIXTURES / "tiny_b16" / "golden.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint() -> Path:
+    return FIXTURES / "tiny_b16"
+
+
+@pytest.fixture
+def golden_model(golden_checkpoint: Path) -> FGCLIPModel:
+    """The published format, loaded as it stands."""
+    return FGCLIPModel.from_pretrained(golden_checkpoint, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def processor() -> FGCLIPProcessor:
+    tokenizer = train_tokenizer(CAPTIONS * 2, vocab_size=600)
+    return FGCLIPProcessor(CLIPImageProcessorPil(size={"height": 64, "width": 64}), tokenizer)
+
+
+@pytest.fixture
+def tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
+    """A random model for the processor above, in evaluation mode."""
+    torch.manual_seed(0)
+    tokenizer = processor.tokenizer
+    token_ids = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return FGCLIPModel(FGCLIPConfig(**{**TINY, "text_config": {**TINY["text_config"], **token_ids}})).eval()

@@ -1,0 +1,111 @@
+"""Arguments of the two stages. Defaults are the paper's (section 4.1); what differs from TrainingArguments is listed."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from .objective import Objective
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str = field(
+        metadata={
+            "help": "FG-CLIP or CLIP checkpoint to start from: a folder or a Hub id. A CLIP's positions are stretched "
+            "for long text. `python -m training.scratch` makes a small random one."
+        }
+    )
+    revision: str | None = field(default=None, metadata={"help": "Revision of the checkpoint on the Hub."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "sdpa (default), eager or flash_attention_2."}
+    )
+
+
+@dataclass
+class DataArguments:
+    train_data: list[str] = field(
+        metadata={"help": "Folders in FineHARD's published layout (jsonfiles/ and images/). Several are concatenated."}
+    )
+    max_samples: int | None = field(default=None, metadata={"help": "Use only this many records, for a trial."})
+    max_regions: int = field(default=4, metadata={"help": "Regions taken from an image (published: 4)."})
+    short_caption_prefix: str = field(
+        default="a photo of ", metadata={"help": "Put before short captions (published: 'a photo of ')."}
+    )
+    flip: float = field(
+        default=0.0, metadata={"help": "Probability of a horizontal flip; never where texts mention left or right."}
+    )
+    min_crop: float = field(
+        default=1.0, metadata={"help": "Smallest share of a side that a random crop keeps; 1 means no crops."}
+    )
+
+
+@dataclass
+class FGCLIPTrainingArguments(TrainingArguments):
+    """TrainingArguments with other defaults, and FG-CLIP's own settings.
+
+    Other defaults: adam_beta2 0.98, bf16 and tf32 where the machine has them, dataloader_drop_last, cosine schedule,
+    logging every 10 steps, no removal of columns, non-finite losses are not filtered, at most 2 checkpoints kept.
+    """
+
+    adam_beta2: float = 0.98
+    lr_scheduler_type: str = "cosine"
+    dataloader_drop_last: bool = True
+    remove_unused_columns: bool = False
+    logging_steps: float = 10
+    logging_nan_inf_filter: bool = False
+    save_total_limit: int | None = 2
+    bf16: bool = field(default=True, metadata={"help": "Autocast to bfloat16; weights and losses stay in float32."})
+
+    regional_loss_weight: float = field(default=0.0, metadata={"help": "alpha of equation 5; 0 leaves the loss out."})
+    hard_loss_weight: float = field(default=0.0, metadata={"help": "beta of equation 5; 0 leaves the loss out."})
+    text_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the text encoder, where it differs from the rest."}
+    )
+    max_scale: float = field(
+        default=100.0, metadata={"help": "Largest inverse temperature, as in CLIP; temperatures are clamped to it."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.fp16:
+            raise ValueError(
+                "Received fp16=True. FG-CLIP trains in bfloat16 or float32: with fp16 the temperatures and the "
+                "log-sum-exps of large batches overflow. Use bf16=True (the default) or bf16=False for float32."
+            )
+        for name in ("regional_loss_weight", "hard_loss_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.max_scale <= 1:
+            raise ValueError(f"max_scale must be above 1 (a temperature below 1), got {self.max_scale}.")
+        super().__post_init__()
+        # By default accelerate reads on the first process and cuts batches up, which would tear flat region rows apart.
+        self.accelerator_config.dispatch_batches = False
+
+    @property
+    def objective(self) -> Objective:
+        return Objective(regional_weight=self.regional_loss_weight, hard_weight=self.hard_loss_weight)
+
+
+@dataclass
+class Stage1Arguments(FGCLIPTrainingArguments):
+    """Stage 1 (section 4.1): the global loss on long and short captions, one epoch."""
+
+    output_dir: str = "outputs/stage1"
+    per_device_train_batch_size: int = 384
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    warmup_steps: float = 200
+    num_train_epochs: float = 1
+
+
+@dataclass
+class Stage2Arguments(FGCLIPTrainingArguments):
+    """Stage 2 (section 4.1): global, regional and hard-negative losses, one epoch."""
+
+    output_dir: str = "outputs/stage2"
+    per_device_train_batch_size: int = 512
+    learning_rate: float = 1e-6
+    weight_decay: float = 0.001
+    warmup_steps: float = 50
+    num_train_epochs: float = 1
+    regional_loss_weight: float = 0.1
+    hard_loss_weight: float = 0.5

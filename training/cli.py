@@ -1,0 +1,53 @@
+"""One command line for both stages: dataclasses, a YAML recipe, and options that override it."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
+
+Arguments = tuple[ModelArguments, DataArguments, FGCLIPTrainingArguments]
+
+
+def parse_arguments(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None = None) -> Arguments:
+    """Reads `[--config RECIPE.yaml] [--option value …]`; an option on the command line wins over the recipe.
+
+    Raises:
+        ValueError: for an option or a recipe's key that does not exist.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = HfArgumentParser((ModelArguments, DataArguments, stage), description=stage.__doc__)
+    parser.add_argument("--config", type=Path, help="Recipe: a YAML file of the options below.")
+    actions = {action.dest: action for action in parser._actions}
+    options = {option for action in parser._actions for option in action.option_strings}
+    for argument in arguments:
+        if argument.startswith("--"):
+            _require_known(argument.split("=")[0], options, "on the command line")
+    recipe = _recipe_of(arguments)
+    for key, value in (yaml.safe_load(recipe.read_text()) or {}).items() if recipe else ():
+        _require_known(key, actions, f"in {recipe}")
+        actions[key].required = False
+        parser.set_defaults(**{key: value})
+    model, data, training, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    return model, data, training
+
+
+def _recipe_of(arguments: list[str]) -> Path | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    recipe = parser.parse_known_args(arguments)[0].config
+    if recipe is not None and not recipe.is_file():
+        raise ValueError(f"Received --config {recipe}, which is not a file. Recipes are in training/recipes.")
+    return recipe
+
+
+def _require_known(name: str, known: Collection[str], source: str) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else " --help lists the options."
+        raise ValueError(f"Received the unknown option {name!r} {source}.{hint}")

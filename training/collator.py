@@ -1,0 +1,127 @@
+"""From records to a batch: one tensor of images, one pack of distinct texts, and who belongs to whom."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from modeling_fgclip import FGCLIPProcessor, PackedTexts, pack_texts
+
+from .augmentation import Augmentation
+
+# Tokenised texts to remember; a generated or small data set repeats them every epoch.
+MAX_REMEMBERED_TEXTS = 1_000_000
+
+# Stands in an index for "no text".
+NO_TEXT = -1
+
+
+class TextTable:
+    """Collects the texts of a batch, each distinct one once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, bool], int] = {}
+
+    def add(self, text: str | None, long_text: bool = False) -> int:
+        """The row of a text, new or known; `NO_TEXT` for a missing one."""
+        if not text or not text.strip():
+            return NO_TEXT
+        return self.rows.setdefault((text, long_text), len(self.rows))
+
+
+@dataclass
+class FGCLIPCollator:
+    """Makes a training batch from records of the schema (`dataset_scripts/schema.py`).
+
+    Randomness is a function of the seed, the record's `draw` (its epoch) and its `source_id`, so that a resumed run
+    sees what an uninterrupted one would.
+
+    Args:
+        processor: prepares images and texts.
+        max_regions: regions taken from an image, at random if it has more (published: 4); 0 for stage 1.
+        short_caption_prefix: put before short captions, as published.
+        augmentation: applied to image and boxes.
+        seed: of region choice, expression choice and augmentation.
+    """
+
+    processor: FGCLIPProcessor
+    max_regions: int = 4
+    short_caption_prefix: str = "a photo of "
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    _token_ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Returns a batch of B images, N distinct texts and R regions with hard negatives.
+
+        - `pixel_values` (B, 3, S, S); `packed_texts`, N texts; `source_ids`, B strings
+        - `long_index`, `short_index` (B,): rows of the captions among the texts, -1 for a missing one
+        - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
+          `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
+          phrase and of its negatives, -1 for padding
+        """
+        generators = [
+            random.Random(f"{self.seed}/{record.get('draw', 0)}/{record['source_id']}") for record in records
+        ]
+        if self.augmentation is not None:
+            records = [self.augmentation(record, rng) for record, rng in zip(records, generators, strict=True)]
+        texts = TextTable()
+        batch: dict[str, Any] = {
+            "pixel_values": self.processor(images=[record["image"] for record in records])["pixel_values"],
+            "long_index": torch.tensor([texts.add(record["caption"], long_text=True) for record in records]),
+            "short_index": torch.tensor([texts.add(self._short_caption(record)) for record in records]),
+            "source_ids": [record["source_id"] for record in records],
+        }
+        if self.max_regions:
+            batch |= self._regions(records, generators, texts)
+        if not texts.rows:
+            raise ValueError(
+                f"Received {len(records)} records without any text (source ids {batch['source_ids'][:3]}…); every "
+                "record needs `caption` or `short_caption`."
+            )
+        batch["packed_texts"] = self._pack(texts)
+        return batch
+
+    def _short_caption(self, record: dict[str, Any]) -> str | None:
+        caption = record["short_caption"]
+        return self.short_caption_prefix + caption if caption and caption.strip() else None
+
+    def _regions(
+        self, records: list[dict[str, Any]], generators: list[random.Random], texts: TextTable
+    ) -> dict[str, torch.Tensor]:
+        boxes = torch.zeros(len(records), self.max_regions, 4)
+        region_index = torch.full((len(records), self.max_regions), NO_TEXT)
+        hard_region_index, hard_rows = [], []
+        for image, (record, rng) in enumerate(zip(records, generators, strict=True)):
+            described = [region for region in record["regions"] if region["short_expr"] or region["long_expr"]]
+            if len(described) > self.max_regions:
+                described = rng.sample(described, self.max_regions)
+            for place, region in enumerate(described):
+                boxes[image, place] = torch.tensor(region["bbox"])
+                expressions = [text for text in (region["short_expr"], region["long_expr"]) if text]
+                region_index[image, place] = texts.add(rng.choice(expressions))
+                if region["short_expr"] and region["negatives"]:
+                    hard_region_index.append(image * self.max_regions + place)
+                    hard_rows.append([texts.add(text) for text in (region["short_expr"], *region["negatives"])])
+        hard_index = torch.full((len(hard_rows), max(map(len, hard_rows), default=2)), NO_TEXT)
+        for row, values in zip(hard_index, hard_rows, strict=True):
+            row[: len(values)] = torch.tensor(values)
+        return {
+            "boxes": boxes,
+            "region_index": region_index,
+            "hard_region_index": torch.tensor(hard_region_index, dtype=torch.long),
+            "hard_index": hard_index,
+        }
+
+    def _pack(self, texts: TextTable) -> PackedTexts:
+        for long_text in (False, True):
+            new = [
+                text for text, is_long in texts.rows if is_long == long_text and (text, is_long) not in self._token_ids
+            ]
+            if len(self._token_ids) + len(new) > MAX_REMEMBERED_TEXTS:
+                self._token_ids = {key: ids for key, ids in self._token_ids.items() if key in texts.rows}
+            if new:
+                encoded = self.processor.encode_texts(new, long_text)
+                self._token_ids.update({(text, long_text): ids for text, ids in zip(new, encoded, strict=True)})
+        return pack_texts([self._token_ids[row] for row in texts.rows], [is_long for _, is_long in texts.rows])

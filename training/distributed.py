@@ -1,0 +1,35 @@
+"""Collectives that carry gradients; every one is the identity on a single process."""
+
+import torch
+import torch.distributed as dist
+from torch.distributed._functional_collectives import all_gather_single_autograd
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather(tensor: torch.Tensor) -> torch.Tensor:
+    """(n, …) of each rank to (ranks * n, …), in rank order. The gradient of every rank flows back to its rows.
+
+    All ranks must hold the same shape; give rows that only some have as padding with a mask.
+    """
+    if world_size() == 1:
+        return tensor
+    if tensor.requires_grad:
+        return all_gather_single_autograd(tensor.contiguous(), 0, dist.group.WORLD)
+    gathered = tensor.new_empty((world_size() * tensor.shape[0], *tensor.shape[1:]))
+    dist.all_gather_into_tensor(gathered, tensor.contiguous())
+    return gathered
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, without gradient."""
+    total = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total

@@ -1,0 +1,23 @@
+"""L_global: images against their long and their short captions (equation 2)."""
+
+import torch
+
+from .contrastive import contrastive_loss
+
+
+def global_contrastive_loss(
+    image: torch.Tensor,
+    long_text: torch.Tensor,
+    short_text: torch.Tensor,
+    scale: torch.Tensor,
+    has_long: torch.Tensor | None = None,
+    has_short: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The sum of the long-caption and the short-caption InfoNCE, each the mean of both directions.
+
+    Args:
+        image, long_text, short_text: (B, D), L2-normalised.
+        scale: inverse temperature of the global loss.
+        has_long, has_short: (B,) bool, false for an image without that caption.
+    """
+    return contrastive_loss(image, long_text, scale, has_long) + contrastive_loss(image, short_text, scale, has_short)

@@ -1,0 +1,55 @@
+"""What both stages do: load, train, save."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+
+from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
+from .augmentation import Augmentation
+from .cli import parse_arguments
+from .collator import FGCLIPCollator
+from .data import load_records
+from .trainer import FGCLIPTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def main(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None = None) -> None:
+    """The command line of a stage: mistakes are told in one line, with exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        model, data, training = parse_arguments(stage, arguments)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    train(model, data, training)
+
+
+def train(
+    model_arguments: ModelArguments, data_arguments: DataArguments, arguments: FGCLIPTrainingArguments
+) -> FGCLIPTrainer:
+    """Trains a stage and saves model and processor in `output_dir`."""
+    with arguments.main_process_first(desc="reading the training data"):
+        records = load_records(data_arguments.train_data, data_arguments.max_samples)
+    source = {"revision": model_arguments.revision} if model_arguments.revision else {}
+    processor = FGCLIPProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
+    if model_arguments.attn_implementation:
+        source["attn_implementation"] = model_arguments.attn_implementation
+    # Master weights stay in float32, whatever the checkpoint was stored in.
+    model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
+    augmentation = Augmentation(flip=data_arguments.flip, min_crop=data_arguments.min_crop)
+    collator = FGCLIPCollator(
+        processor,
+        max_regions=data_arguments.max_regions if arguments.objective.uses_regions else 0,
+        short_caption_prefix=data_arguments.short_caption_prefix,
+        augmentation=augmentation,
+        seed=arguments.seed,
+    )
+    trainer = FGCLIPTrainer(model, arguments, records, processor, collator)
+    logger.info("Training on %d records: %s", len(records), ", ".join(data_arguments.train_data))
+    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    trainer.accelerator.end_training()
+    return trainer

@@ -1,0 +1,146 @@
+"""FGCLIPTrainer: Trainer for both stages of FG-CLIP."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback
+
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+
+from .arguments import FGCLIPTrainingArguments
+from .collator import NO_TEXT, FGCLIPCollator
+from .data_loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .optimizer import parameter_groups
+from .run_log import RunLog
+from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
+
+# What FGCLIPModel.forward takes of a batch; the rest says who belongs to whom.
+MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
+
+
+class FGCLIPTrainer(Trainer):
+    """Trains FG-CLIP on records, on any number of processes.
+
+    Args:
+        model: moved, wrapped and trained in place.
+        args: of a stage; their loss weights decide which losses there are.
+        train_dataset: map-style records of the schema (`dataset_scripts/schema.py`).
+        processing_class: the processor saved with every checkpoint.
+        data_collator: by default an [`FGCLIPCollator`] without augmentation.
+        callbacks: further ones.
+    """
+
+    args: FGCLIPTrainingArguments
+
+    def __init__(
+        self,
+        model: FGCLIPModel,
+        args: FGCLIPTrainingArguments,
+        train_dataset: Dataset,
+        processing_class: FGCLIPProcessor,
+        data_collator: FGCLIPCollator | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ):
+        self.objective = args.objective
+        prepare_temperatures(model)
+        used = {
+            "global",
+            *(["regional"] if args.regional_loss_weight else []),
+            *(["hard"] if args.hard_loss_weight else []),
+        }
+        for part, name in TEMPERATURES.items():
+            # One that no loss uses must not wait for a gradient.
+            getattr(model, name).requires_grad_(part in used)
+        if data_collator is None:
+            regions = {} if self.objective.uses_regions else {"max_regions": 0}
+            data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
+        self.run_log = RunLog()
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            callbacks=[ClampTemperatures(args.max_scale), *(callbacks or [])],
+        )
+        # The loss is a mean over the whole batch: with accumulation it is divided by the number of batches.
+        self.model_accepts_loss_kwargs = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of this rank. Not handed to accelerate: the sampler shards, `_prepare_inputs` moves."""
+        batches = ShuffledBatches(
+            len(self.train_dataset),
+            self._train_batch_size,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+        workers = self.args.dataloader_num_workers
+        return EpochDataLoader(
+            DrawnRecords(self.train_dataset),
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=bool(workers) and self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+        )
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Equation 5 on a batch of [`FGCLIPCollator`]: one forward, then the losses."""
+        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS if name in inputs})
+        losses = self.objective.losses(outputs, inputs)
+        loss = self.objective.total(losses)
+        if not torch.isfinite(loss):
+            values = {name: value.item() for name, value in losses.items()}
+            raise FloatingPointError(
+                f"The loss is not finite at step {self.state.global_step}: {values}, temperatures "
+                f"{self._temperatures()}. Batch: {inputs['source_ids']}. Lower the learning rate, clip gradients "
+                "(max_grad_norm), or look at these records."
+            )
+        self.run_log.add(losses, _counts(inputs))
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups = parameter_groups(
+                self.model if model is None else model,
+                self.args.weight_decay,
+                self.args.learning_rate,
+                self.args.text_learning_rate,
+            )
+            self.optimizer = optimizer_class(groups, **settings)
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            temperatures = {f"temperature_{part}": value for part, value in self._temperatures().items()}
+            logs = {**logs, **self.run_log.drain(), **temperatures}
+        super().log(logs, start_time)
+
+    def _temperatures(self) -> dict[str, float]:
+        """Temperatures in use, by the part of the loss."""
+        return {
+            part: (-getattr(self.model, name)).exp().item()
+            for part, name in TEMPERATURES.items()
+            if getattr(self.model, name).requires_grad
+        }
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, checkpoint_state(self.model.state_dict() if state_dict is None else state_dict))
+
+
+def _counts(inputs: dict[str, Any]) -> dict[str, int]:
+    counts = {"images": len(inputs["pixel_values"]), "text_tokens": inputs["packed_texts"]["input_ids"].numel()}
+    if "region_index" in inputs:
+        counts["regions"] = (inputs["region_index"] != NO_TEXT).sum()
+        counts["hard_negatives"] = (inputs["hard_index"][:, 1:] != NO_TEXT).sum()
+    return counts
