@@ -57,7 +57,7 @@ def test_gradients(golden_model, losses, golden):
     OBJECTIVE.total(losses).backward()
     gradients = {name: parameter.grad for name, parameter in golden_model.named_parameters()}
     expected = {name.removeprefix("grad::"): value for name, value in golden.items() if name.startswith("grad::")}
-    assert len(expected) == 11
+    assert len(expected) == 13
     for name, gradient in expected.items():
         scale = gradient.abs().max().item()
         assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-4 * scale, msg=lambda text, name=name: f"{name}: {text}")
