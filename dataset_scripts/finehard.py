@@ -67,7 +67,7 @@ def read_annotation_file(path: str, images: ImageSource, report: Report, storage
             continue
         try:
             source_id = image_path(published.get("f_path"))
-            image = check_image(images.read(published))
+            image = check_image(images.read(source_id))
         except UnsafePath as error:
             report.bad("path leaves its root", where, error)
             continue

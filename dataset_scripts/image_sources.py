@@ -1,13 +1,15 @@
-"""Where the image of a record comes from."""
+"""Where the image of a record comes from: a folder, tar files, the web, or the first of several that has it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
 
-from dataset_scripts.paths import image_path
+from dataset_scripts.paths import checked_relative
 
 
 class MissingImage(Exception):
@@ -15,21 +17,21 @@ class MissingImage(Exception):
 
 
 class ImageSource(Protocol):
-    """Gives the bytes of a record's image."""
+    """Gives the bytes of a record's image; may be asked from several threads at once."""
 
-    def read(self, record: dict[str, Any]) -> bytes:
-        """Bytes for a published record, not yet checked.
+    def read(self, image: str) -> bytes:
+        """Bytes, not yet checked, for the text by which a record names its image, a relative path in most cases.
 
         Raises:
             MissingImage: there is none.
-            UnsafePath: the record's path leaves the source's root.
+            UnsafePath: the path leaves the source's root.
         """
         ...
 
 
 @dataclass
 class FolderImages:
-    """Images below a local folder or an fsspec URL, found by ``f_path`` without its published prefix."""
+    """Images below a local folder or an fsspec URL."""
 
     root: str
     storage_options: dict[str, Any] = field(default_factory=dict)
@@ -37,11 +39,45 @@ class FolderImages:
     def __post_init__(self) -> None:
         self._filesystem, self._base = fsspec.core.url_to_fs(self.root, **self.storage_options)
 
-    def read(self, record: dict[str, Any]) -> bytes:
-        path = f"{self._base.rstrip('/')}/{image_path(record.get('f_path'))}"
+    def read(self, image: str) -> bytes:
         try:
-            return self._filesystem.cat_file(path)
+            return self._filesystem.cat_file(f"{self._base.rstrip('/')}/{checked_relative(image)}")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise MissingImage("image file is missing") from error
         except PermissionError as error:
             raise MissingImage("image file may not be read") from error
+
+
+@dataclass
+class TarImages:
+    """Members of tar files below a local folder, named ``archive.tar:offset:size``."""
+
+    root: Path
+
+    def read(self, image: str) -> bytes:
+        archive, offset, size = image.rsplit(":", 2)
+        try:
+            with open(self.root / checked_relative(archive), "rb") as file:
+                file.seek(int(offset))
+                data = file.read(int(size))
+        except FileNotFoundError as error:
+            raise MissingImage("tar file is missing") from error
+        if len(data) < int(size):
+            raise MissingImage("tar file is cut")
+        return data
+
+
+@dataclass
+class FirstOf:
+    """Asks one source after the other; the last one's reason counts if none has the image."""
+
+    sources: Sequence[ImageSource]
+
+    def read(self, image: str) -> bytes:
+        reason = MissingImage("no source of images")
+        for source in self.sources:
+            try:
+                return source.read(image)
+            except MissingImage as error:
+                reason = error
+        raise reason

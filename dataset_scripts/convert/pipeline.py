@@ -1,0 +1,264 @@
+"""Writes shards from a plan: images read in parallel, order kept, every step repeatable after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from dataset_scripts.convert.plan import Plan
+from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.image_sources import ImageSource, MissingImage
+from dataset_scripts.images import BadImage, check_image
+from dataset_scripts.paths import UnsafePath
+from dataset_scripts.report import OnBad, Report
+from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_json, write_manifest
+
+_AHEAD = 4  # images under way or waiting, per worker
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """How shards are written; a run that resumes must have the same."""
+
+    split: str = "train"
+    shard_format: ShardFormat = "parquet"
+    shard_size: int = 2000  # records; every shard has as many, the last one what is left
+    seed: int = 0  # of the order
+    on_bad: OnBad = "skip"
+    workers: int = 16  # threads that read, fetch and decode; not part of the result
+
+    def __post_init__(self) -> None:
+        if not self.split.isidentifier():
+            raise ValueError(f"split is {self.split!r}; it must be a word such as 'train'")
+        if self.shard_size < 1 or self.workers < 1:
+            raise ValueError(f"shard_size is {self.shard_size} and workers {self.workers}; both must be at least 1")
+        Report(self.on_bad)
+
+    def of_result(self) -> dict[str, Any]:
+        """What the bytes of the shards depend on."""
+        return {name: value for name, value in asdict(self).items() if name != "workers"}
+
+
+@dataclass
+class _State:
+    """Everything known at the end of a shard; a killed run goes on from here."""
+
+    bucket: int = 0
+    offset: int = 0
+    done: int = 0
+    left_out_bytes: int = 0
+    shards: list[ShardInfo] = field(default_factory=list)
+    images: Report = field(default_factory=Report)
+
+    def save(self, path: Path) -> None:
+        content = {**vars(self), "shards": [asdict(s) for s in self.shards], "images": self.images.as_dict()}
+        write_json(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> _State:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["shards"] = [ShardInfo(**shard) for shard in content["shards"]]
+        content["images"] = Report.from_dict(content["images"])
+        return cls(**content)
+
+
+def _load_image(source: ImageSource, draft: Draft, is_copy: bool) -> bytes | None:
+    return None if is_copy else check_image(source.read(draft["image"])).data
+
+
+def _in_order(
+    drafts: Iterator[tuple[int, int, Draft, bool]], source: ImageSource, workers: int
+) -> Iterator[tuple[int, int, Draft, Future[bytes | None]]]:
+    """Reads images ahead of their turn and gives them back in turn; None for a copy of the draft before."""
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[int, int, Draft, Future[bytes | None]]] = deque()
+    try:
+        for bucket, offset, draft, is_copy in drafts:
+            waiting.append((bucket, offset, draft, pool.submit(_load_image, source, draft, is_copy)))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Writer:
+    """Puts records into shards, what has no image into ``left_out``, and the state on disk after every shard."""
+
+    def __init__(self, output: Path, work: Path, settings: ConvertSettings, source: Source, state: _State) -> None:
+        self.output, self.settings, self.source, self.state = output, settings, source, state
+        self._state_file = work / "state.json"
+        self._left_out = open(work / "left_out.jsonl", "ab")  # noqa: SIM115 (closed in finish)
+        self._left_out.truncate(state.left_out_bytes)  # what a killed run wrote after its last shard comes again
+        self._left_out.seek(0, 2)
+        self._shard: ShardFile | None = None
+        self._in_shard: list[str] = []
+
+    def add(self, draft: Draft, data: bytes) -> None:
+        if self._shard is None:
+            name = f"{self.settings.split}-{len(self.state.shards):05d}"
+            self._shard = ShardFile(self.output, name, self.settings.shard_format)
+        self._shard.add({**draft, "image": {"path": None, "bytes": data}})
+        self._in_shard.append(draft["image"])
+        images = self.state.images
+        images.keep("records kept")
+        images.keep("regions kept", len(draft["regions"]))
+        images.keep("negatives kept", sum(len(region["negatives"]) for region in draft["regions"]))
+
+    def leave_out(self, draft: Draft, reason: str) -> None:
+        self._left_out.write((json.dumps({"reason": reason, "draft": draft}, ensure_ascii=False) + "\n").encode())
+
+    @property
+    def is_full(self) -> bool:
+        return self._shard is not None and self._shard.records == self.settings.shard_size
+
+    def close_shard(self, bucket: int, offset: int) -> None:
+        """Completes the current shard; everything before the position is then on disk."""
+        if self._shard is not None:
+            self.state.shards.append(self._shard.close())
+        self._shard = None
+        self._left_out.flush()
+        state = self.state
+        state.bucket, state.offset, state.left_out_bytes = bucket, offset, self._left_out.tell()
+        state.save(self._state_file)
+        if self.source.release is not None:
+            for image in self._in_shard:
+                self.source.release(image)
+        self._in_shard = []
+
+    def finish(self) -> None:
+        self._left_out.close()
+
+
+def _write(plan: Plan, source: Source, output: Path, work: Path, settings: ConvertSettings, state: _State) -> None:
+    writer = _Writer(output, work, settings, source, state)
+    report = state.images
+    report.on_bad = settings.on_bad
+    bar = tqdm(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
+    drafts = plan.from_position(state.bucket, state.offset)
+    for bucket, offset, draft, future in _in_order(drafts, source.images, settings.workers):
+        state.done += 1
+        bar.update()
+        name = draft["source_id"]
+        try:
+            data = future.result()
+            if data is None:
+                report.bad("record is repeated", name)
+            else:
+                writer.add(draft, data)
+        except MissingImage as error:
+            report.missing(str(error), name)
+            writer.leave_out(draft, str(error))
+        except BadImage as error:
+            report.bad(error.reason, name, error)
+            writer.leave_out(draft, error.reason)
+        except UnsafePath as error:
+            report.bad("path leaves its root", name, error)
+        if writer.is_full:
+            writer.close_shard(bucket, offset)
+    writer.close_shard(plan.buckets, 0)
+    writer.finish()
+    bar.close()
+
+
+def _check_same_run(work: Path, identity: dict[str, Any]) -> None:
+    path = work / "settings.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != identity:
+            changed = sorted(key for key in identity if found.get(key) != identity[key])
+            raise ValueError(
+                f"{work} holds an unfinished conversion with other {', '.join(changed)}; finish it with the same, or "
+                "name another output folder"
+            )
+    else:
+        write_json(path, identity)
+
+
+def work_folder(output: Path, split: str) -> Path:
+    """Where a conversion keeps what it needs to resume."""
+    return output / f".{split}-work"
+
+
+def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool = False) -> dict[str, Any]:
+    """Writes ``output/SPLIT-NNNNN.parquet`` (or ``.tar``) and ``output/SPLIT-manifest.json``.
+
+    Every shard is written whole or not at all, and the state is saved behind each: the same call after a kill at any
+    moment ends with the same shards as a run that was never killed. Records without a usable image are listed with
+    their reason in ``output/SPLIT-left_out.jsonl``.
+
+    Args:
+        source: what to convert.
+        output: folder of the shards.
+        settings: see :class:`ConvertSettings`.
+        retry: of a finished conversion, try the images again that were left out, and append what is found.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: the folder holds another conversion, or a fault was found with ``on_bad="raise"``.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    work, finished = work_folder(output, settings.split), manifest_path(output, settings.split)
+    left_out = output / f"{settings.split}-left_out.jsonl"
+    if finished.is_file() and not retry:
+        raise ValueError(
+            f"{finished} says that this conversion is finished; pass retry (--retry) to try again what was left out, "
+            "or name another output folder"
+        )
+    if finished.is_file() and (work / "finished").is_file():  # killed while it cleared up
+        shutil.rmtree(work)
+    work.mkdir(exist_ok=True)
+    _check_same_run(work, {**settings.of_result(), "source": source.name, "revision": source.revision, "retry": retry})
+    state = _State.load(work / "state.json") if (work / "state.json").is_file() else _State()
+    before = None
+    if retry:
+        if not finished.is_file():
+            raise ValueError(f"there is nothing to retry: {finished} is not there; run without retry first")
+        before = json.loads(finished.read_text(encoding="utf-8"))
+        if not (work / "state.json").is_file():
+            state.shards = [ShardInfo(**shard) for shard in before["shards"]]
+            state.images.kept.update(before["images"]["kept"])
+    if (planned := Plan.load(work / "plan")) is None:
+        report = Report(settings.on_bad)
+        plan = Plan.build(
+            work / "plan", _left_out_source(source, left_out) if retry else source, settings.seed, report
+        )
+    else:
+        plan, report = planned
+    _write(plan, source, output, work, settings, state)
+    annotations = before["annotations"] if before else report.as_dict()
+    shutil.copyfile(work / "left_out.jsonl", work / "left_out.copy")
+    (work / "left_out.copy").replace(left_out)
+    write_manifest(
+        output,
+        settings.split,
+        state.shards,
+        source=source.name,
+        revision=source.revision,
+        settings=settings.of_result(),
+        annotations=annotations,
+        images=state.images.as_dict(),
+    )
+    (work / "finished").touch()
+    shutil.rmtree(work)
+    return json.loads(finished.read_text(encoding="utf-8"))
+
+
+def _left_out_source(source: Source, left_out: Path) -> Source:
+    def drafts(report: Report) -> Iterator[Draft]:
+        with open(left_out, encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)["draft"]
+
+    return Source(source.name, source.revision, drafts, source.images, left_out.stat().st_size, source.release)

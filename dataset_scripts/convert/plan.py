@@ -1,0 +1,99 @@
+"""The order in which records go into shards: shuffled over the whole data set, in constant memory.
+
+Every draft goes into one of many bucket files by a hash of its name; a bucket is small enough to be sorted in memory.
+The order depends on the names and the seed alone, and copies of a name meet in one bucket, where they are seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.report import Report
+from dataset_scripts.shards import write_json
+
+_BUCKET_BYTES = 8 << 20
+_BUFFER_BYTES = 64 << 20  # over all buckets, before they are written
+
+
+def _rank(source_id: str, seed: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{source_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+@dataclass
+class Plan:
+    """Bucket files in a folder."""
+
+    folder: Path
+    buckets: int
+    drafts: int
+    seed: int
+
+    def _path(self, bucket: int) -> Path:
+        return self.folder / f"{bucket:06d}.jsonl"
+
+    def bucket(self, number: int) -> list[Draft]:
+        """The drafts of one bucket in their final order."""
+        path = self._path(number)
+        if not path.is_file():
+            return []
+        with open(path, encoding="utf-8") as file:
+            drafts = [json.loads(line) for line in file]
+        return sorted(drafts, key=lambda draft: (_rank(draft["source_id"], self.seed), draft["source_id"]))
+
+    def from_position(self, bucket: int, offset: int) -> Iterator[tuple[int, int, Draft, bool]]:
+        """Drafts from a position on: the position behind it, the draft, and whether it is a copy of the one before."""
+        for number in range(bucket, self.buckets):
+            drafts = self.bucket(number)
+            for index in range(offset, len(drafts)):
+                after = (number, index + 1) if index + 1 < len(drafts) else (number + 1, 0)
+                is_copy = index > 0 and drafts[index - 1]["source_id"] == drafts[index]["source_id"]
+                yield *after, drafts[index], is_copy
+            offset = 0
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[Plan, Report] | None:
+        """A finished plan and the counts of the annotations, or None."""
+        path = folder / "plan.json"
+        if not path.is_file():
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        plan = cls(folder, content["buckets"], content["drafts"], content["seed"])
+        return plan, Report.from_dict(content["report"])
+
+    @classmethod
+    def build(cls, folder: Path, source: Source, seed: int, report: Report) -> Plan:
+        """Reads all drafts of the source once. An unfinished plan in the folder is begun anew."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        plan = cls(folder, max(1, -(-source.annotation_bytes // _BUCKET_BYTES)), 0, seed)
+        waiting: dict[int, list[str]] = defaultdict(list)
+        size = 0
+
+        def flush() -> None:
+            for number, lines in waiting.items():
+                with open(plan._path(number), "a", encoding="utf-8") as file:
+                    file.writelines(lines)
+            waiting.clear()
+
+        for draft in tqdm(source.drafts(report), desc="reading annotations", unit="record"):
+            line = json.dumps(draft, ensure_ascii=False) + "\n"
+            waiting[_rank(draft["source_id"], seed) % plan.buckets].append(line)
+            plan.drafts += 1
+            size += len(line)
+            if size > _BUFFER_BYTES:
+                flush()
+                size = 0
+        flush()
+        content = {"buckets": plan.buckets, "drafts": plan.drafts, "seed": seed, "report": report.as_dict()}
+        write_json(folder / "plan.json", content)
+        return plan

@@ -1,0 +1,125 @@
+"""What can be converted: drafts of records, and where their images are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from dataset_scripts.download import Downloader, DownloadSettings
+from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
+from dataset_scripts.json_stream import DamagedRecord, iterate_records
+from dataset_scripts.paths import UnsafePath, image_path
+from dataset_scripts.records import clean_record
+from dataset_scripts.report import Report
+from dataset_scripts.url_index import UrlIndex
+from dataset_scripts.web_images import Img2DatasetImages, UrlImages
+
+# A record of the schema whose ``image`` is the text that an ImageSource understands.
+Draft = dict[str, Any]
+
+
+@dataclass
+class Source:
+    """A data set before its images are read.
+
+    Attributes:
+        name: stands in the manifest.
+        revision: stands in the manifest; changes when the source changes.
+        drafts: yields the records, counting what it leaves out.
+        images: gives their images.
+        annotation_bytes: roughly how large all drafts are, for planning.
+        release: called with an image's name when it is in a shard on disk.
+    """
+
+    name: str
+    revision: str
+    drafts: Callable[[Report], Iterator[Draft]]
+    images: ImageSource
+    annotation_bytes: int
+    release: Callable[[str], None] | None = None
+
+
+def annotation_files(root: str, storage_options: dict[str, Any]) -> dict[str, int]:
+    """Size in bytes by URL of the annotation files in FineHARD's published layout.
+
+    Raises:
+        ValueError: there is none.
+    """
+    filesystem, base = fsspec.core.url_to_fs(root, **storage_options)
+    found = {}
+    for suffix in ("json", "jsonl", "json.gz", "jsonl.gz"):
+        for path in filesystem.glob(f"{base.rstrip('/')}/jsonfiles/*.{suffix}"):
+            found[filesystem.unstrip_protocol(path)] = int(filesystem.size(path) or 0)
+    if not found:
+        raise ValueError(f"{root} is not in FineHARD's published layout: {root}/jsonfiles holds no .json file")
+    return dict(sorted(found.items()))
+
+
+def _finehard_drafts(files: list[str], storage_options: dict[str, Any], report: Report) -> Iterator[Draft]:
+    for path in files:
+        for number, published in enumerate(iterate_records(path, storage_options)):
+            where = f"{PurePosixPath(path).name}[{number}]"
+            report.keep("records read")
+            if isinstance(published, DamagedRecord):
+                report.bad("record is no valid JSON", where, published.text)
+                continue
+            try:
+                source_id = image_path(published.get("f_path") if isinstance(published, dict) else None)
+            except UnsafePath as error:
+                report.bad("path leaves its root", where, error)
+                continue
+            record = clean_record(published, source_id, report)
+            if record is not None:
+                yield {"image": source_id, **record}
+
+
+def finehard_source(
+    root: str,
+    work: Path,
+    report: Report,
+    images: list[str] | None = None,
+    img2dataset: list[str] | None = None,
+    download: DownloadSettings | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Source:
+    """FineHARD's published layout.
+
+    Args:
+        root: folder or fsspec URL with ``jsonfiles``; for images by URL also ``url2key_jsons`` and, where keys are
+            bare, ``coyo_image_*/*.parquet``.
+        work: folder for indexes and for images that are fetched but not yet in a shard.
+        report: counts faults of the URL lists.
+        images: folders or URLs in which images lie under their published names; ``root/images`` by default.
+        img2dataset: folders that img2dataset wrote.
+        download: fetch what is in none of them, within these limits.
+        storage_options: for fsspec.
+
+    Raises:
+        ValueError: nothing in the published layout is there.
+    """
+    options = storage_options or {}
+    files = annotation_files(root, options)
+    sources: list[ImageSource] = [FolderImages(folder, options) for folder in images or [f"{root.rstrip('/')}/images"]]
+    release = None
+    if img2dataset or download:
+        work.mkdir(parents=True, exist_ok=True)
+        urls = UrlIndex(work / "urls.sqlite").build(root, report, options)
+        for number, folder in enumerate(img2dataset or []):
+            sources.append(Img2DatasetImages(Path(folder), urls, work / f"img2dataset-{number}.sqlite", report))
+        if download:
+            web = UrlImages(urls, Downloader(download, work / "fetched"))
+            sources.append(web)
+            release = web.forget
+    return Source(
+        name=PurePosixPath(root).name,
+        revision=fingerprint(f"{root.rstrip('/')}/jsonfiles", options),
+        drafts=lambda counts: _finehard_drafts(list(files), options, counts),
+        images=FirstOf(sources),
+        annotation_bytes=sum(files.values()),
+        release=release,
+    )

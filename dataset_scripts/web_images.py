@@ -1,0 +1,100 @@
+"""Images by way of their URL: fetched, or found in what img2dataset fetched before."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tarfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from dataset_scripts.download import Downloader
+from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
+from dataset_scripts.report import Report
+from dataset_scripts.url_index import UrlIndex
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass
+class UrlImages:
+    """Fetches the image whose URL the index knows."""
+
+    index: UrlIndex
+    downloader: Downloader
+
+    def read(self, image: str) -> bytes:
+        url = self.index.url(image)
+        if url is None:
+            raise MissingImage("image has no URL")
+        return self.downloader.fetch(url)
+
+    def forget(self, image: str) -> None:
+        """Drops the bytes from the downloader's cache, once they are in a shard."""
+        if (url := self.index.url(image)) is not None:
+            self.downloader.forget(url)
+
+
+class Img2DatasetImages:
+    """What img2dataset left under ``root``, in its output formats ``files`` and ``webdataset``, found by URL.
+
+    img2dataset numbers images as they come in; only the sidecars know which URL an image is of. They are read once
+    into ``index_file``.
+    """
+
+    def __init__(self, root: Path, urls: UrlIndex, index_file: Path, report: Report) -> None:
+        self._urls = urls
+        self._files, self._tars = FolderImages(str(root)), TarImages(root)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(index_file, check_same_thread=False)
+        self._connection.execute("CREATE TABLE IF NOT EXISTS found(url TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+        self._index(root, report)
+
+    def _index(self, root: Path, report: Report) -> None:
+        sidecars = sorted(root.rglob("*.parquet"))
+        if not sidecars and not any(root.rglob("*.json")):
+            raise ValueError(f"{root} holds no output of img2dataset: neither .parquet nor .json sidecars")
+        for sidecar in tqdm(sidecars, desc="img2dataset sidecars", unit="file"):
+            names = pq.read_schema(sidecar).names
+            if not {"url", "key", "status"} <= set(names):
+                report.bad("sidecar without the columns url, key and status", str(sidecar.relative_to(root)), names)
+                continue
+            table = pq.read_table(sidecar, columns=["url", "key", "status"]).to_pylist()
+            urls = {row["key"]: row["url"] for row in table if row["status"] == "success"}
+            self._add(root, sidecar.with_suffix(""), urls)
+        if not sidecars:
+            for sidecar in tqdm(root.rglob("*.json"), desc="img2dataset sidecars", unit="file"):
+                content = json.loads(sidecar.read_text(encoding="utf-8"))
+                if content.get("status") == "success":
+                    self._add(root, sidecar.parent, {sidecar.stem: content["url"]})
+        self._connection.commit()
+
+    def _add(self, root: Path, shard: Path, urls: dict[str, str]) -> None:
+        """``shard`` is a folder of images, or the name without suffix of a tar file of them."""
+        places = {}
+        if shard.is_dir():
+            for key in urls:
+                for suffix in _IMAGE_SUFFIXES:
+                    if (path := shard / f"{key}{suffix}").is_file():
+                        places[key] = path.relative_to(root).as_posix()
+        elif (archive := shard.with_suffix(".tar")).is_file():
+            name = archive.relative_to(root).as_posix()
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    key, _, suffix = member.name.partition(".")
+                    if member.isfile() and f".{suffix}" in _IMAGE_SUFFIXES:
+                        places[key] = f"{name}:{member.offset_data}:{member.size}"
+        rows = [(urls[key], place) for key, place in places.items() if key in urls]
+        self._connection.executemany("INSERT OR REPLACE INTO found VALUES (?, ?)", rows)
+
+    def read(self, image: str) -> bytes:
+        url = self._urls.url(image)
+        with self._lock:
+            row = self._connection.execute("SELECT place FROM found WHERE url = ?", (url,)).fetchone()
+        if row is None:
+            raise MissingImage("image is not among those of img2dataset")
+        return (self._tars if ".tar:" in row[0] else self._files).read(row[0])
