@@ -1,0 +1,103 @@
+"""Plain images in, FineHARD records out: one command for the whole pipeline, resumable at any point.
+
+    python -m dataset_scripts.curation --recipe RECIPE.yaml --input IMAGES --output FOLDER
+
+--recipe takes a file, or the name of one in dataset_scripts/curation/recipes. The input is a folder of images (with alt
+text in NAME.txt), parquet files, WebDataset tars, or a folder in FineHARD's published layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .pipeline import ENGINES, curate, describe
+from .recipe import STEPS, load_recipe
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.curation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", required=True, help=f"a YAML file, or one of: {known}")
+    parser.add_argument("--input", required=True, help="folder or file with the images")
+    parser.add_argument("--output", required=True, help="folder for the work, the records and the report")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="default: local")
+    parser.add_argument(
+        "--workers", type=int, help="processes of steps that the recipe gives no number; default: cores"
+    )
+    parser.add_argument("--steps", help="only these of the recipe's steps, such as expressions,negatives")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="over the recipe: negatives.count=5; repeatable",
+    )
+    parser.add_argument("--redo", help="do this step and the following anew")
+    parser.add_argument("--retry-failed", action="store_true", help="ask again what an endpoint did not answer")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        named = RECIPES / f"{options.recipe}.yaml"
+        recipe = load_recipe(named if named.is_file() else options.recipe, options.set)
+        if options.steps:
+            chosen = options.steps.split(",")
+            missing = [name for name in chosen if name not in recipe.steps]
+            if missing:
+                raise ValueError(
+                    f"--steps names {missing}; the recipe has {', '.join(recipe.steps)} of {', '.join(STEPS)}."
+                )
+            recipe.steps = {name: settings for name, settings in recipe.steps.items() if name in chosen}
+        if options.workers is not None and options.workers < 1:
+            raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
+        if options.dry_run:
+            print(describe(recipe, options.input, options.output))
+            return 0
+        report = curate(
+            recipe,
+            options.input,
+            options.output,
+            engine=options.engine,
+            workers=options.workers,
+            redo=options.redo,
+            retry_failed=options.retry_failed,
+        )
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(summary(report, options.output))
+    return 0
+
+
+def summary(report: dict, output: str) -> str:
+    """The report as a table, with the failures of each stage under it."""
+    lines = [f"{'stage':12} {'records':>9} {'rec/s a worker':>15}  result"]
+    for name, stage in report["stages"].items():
+        counts = stage.get("counts", {})
+        shown = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+        rate = stage["records_per_worker_second"]
+        lines.append(f"{name:12} {stage['records']:>9,} {rate if rate is not None else '-':>15}  {shown}")
+        lines += [f"{'':12} {number:>9,} × {reason}" for reason, number in stage["failures"].items()]
+        if "usage" in stage:
+            usage = stage["usage"]
+            lines.append(
+                f"{'':12} {usage['requests']:,} requests ({usage['reused']:,} from journals), {usage['retries']:,} retries, "
+                f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens, cost {usage['cost']:.4f}"
+            )
+    lines.append(f"records: {Path(output) / 'records'}   report: {Path(output) / 'report.json'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

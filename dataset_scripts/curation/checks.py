@@ -1,0 +1,134 @@
+"""What a good hard negative is: clean, new, of the same objects, with another attribute. Asked of every negative."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .text import is_clean, normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spacy.language import Language
+    from spacy.tokens import Doc, Token
+
+    from .attributes import Vocabulary
+
+# In the order in which they are asked; the names are the reasons in reports.
+REASONS = (
+    "empty",
+    "not clean",
+    "markup",
+    "equals the positive",
+    "duplicate",
+    "length",
+    "object changed",
+    "object added",
+    "no attribute changed",
+)
+_MARKUP = re.compile(r"""[{}\[\]<>*_|`"“”#\\:]|^\s*\d+\s*[.)]|^\s*[-–•]\s""")
+_MODIFIER = {"amod", "compound", "nmod", "nummod", "advmod", "acomp", "conj", "poss", "npadvmod", "acl", "oprd", "det"}
+_NOUN = {"NOUN", "PROPN"}
+_FUNCTION_WORDS = {"a", "an", "the", "some", "and", "or", "of", "in", "on", "with", "is", "are", "-"}
+_MAX_GROWTH = 8  # words that a negative may have more than its positive
+
+
+class NegativeChecker:
+    """Sorts the negatives of one positive into good ones and reasons.
+
+    The object nouns (roots of noun chunks that are no attribute words) of the positive must all be in the negative,
+    the first of them as its first, and none may be new (spaCy). At least one changed word must be an attribute: of the
+    vocabulary, or a modifier of a noun.
+    """
+
+    def __init__(self, nlp: Language, vocabulary: Vocabulary) -> None:
+        self.nlp = nlp
+        self.vocabulary = vocabulary
+
+    def reasons(self, positive: str, negatives: Sequence[str], doc: Doc | None = None) -> list[str | None]:
+        """For each negative None, or why it is not one (:data:`REASONS`)."""
+        return self.reasons_of_many([positive], [negatives], [doc] if doc is not None else None)[0]
+
+    def reasons_of_many(
+        self, positives: Sequence[str], negatives: Sequence[Sequence[str]], docs: Sequence[Doc] | None = None
+    ) -> list[list[str | None]]:
+        """:meth:`reasons` for many positives; parsing is batched."""
+        docs = docs if docs is not None else list(self.nlp.pipe(positives, batch_size=256))
+        result = [_surface_reasons(p, group) for p, group in zip(positives, negatives, strict=True)]
+        open_ = [(i, j) for i, group in enumerate(result) for j, reason in enumerate(group) if reason is None]
+        parsed = self.nlp.pipe((negatives[i][j] for i, j in open_), batch_size=256)
+        for (i, j), doc in zip(open_, parsed, strict=True):
+            result[i][j] = self._parsed_reason(docs[i], doc)
+        return result
+
+    def _parsed_reason(self, positive: Doc, negative: Doc) -> str | None:
+        wanted, found = self._objects(positive), self._objects(negative)
+        if not wanted:
+            return "object changed"
+        words = _lemmas(negative)
+        if any(noun not in words for noun in wanted) or not found or found[0] not in _lemmas(positive):
+            return "object changed"
+        if found[0] != wanted[0] and wanted[0] not in found:
+            return "object changed"
+        if any(noun not in _lemmas(positive) for noun in found):
+            return "object added"
+        return None if self._attribute_changed(positive, negative) else "no attribute changed"
+
+    def _attribute_changed(self, positive: Doc, negative: Doc) -> bool:
+        before = sorted(value.canonical for *_, value in self.vocabulary.find(positive.text))
+        after = sorted(value.canonical for *_, value in self.vocabulary.find(negative.text))
+        if after and before != after:
+            return True
+        known = _lemmas(positive) | _FUNCTION_WORDS
+        changed = [t for t in negative if t.lower_ not in known and t.lemma_.casefold() not in known and t.is_alpha]
+        return any(t.dep_ in _MODIFIER or t.pos_ == "ADJ" for t in changed)
+
+    def _objects(self, doc: Doc) -> list[str]:
+        """Lemmas of the nouns that name objects, in order: neither "wood" in "made of wood" nor "red" in "in red"."""
+        attribute_tokens: set[int] = set()
+        for start, end, *_ in self.vocabulary.find(doc.text):
+            span = doc.char_span(start, end, alignment_mode="expand")
+            if span is not None:
+                attribute_tokens.update(range(span.start, span.end))
+        roots = [chunk.root for chunk in doc.noun_chunks if chunk.root.pos_ in _NOUN]
+        objects = [t for t in roots if t.i not in attribute_tokens]
+        if not objects:  # the small parser finds no chunk in some short phrases, or the object is "a glass"
+            nouns = [t for t in doc if t.pos_ in _NOUN and t.i not in attribute_tokens]
+            words = [t for t in doc if t.is_alpha and not t.is_stop and t.i not in attribute_tokens]
+            objects = nouns[-1:] or roots or words[-1:]
+        return [_lemma(t) for t in objects]
+
+
+def _surface_reasons(positive: str, negatives: Iterable[str]) -> list[str | None]:
+    """What can be seen without a parser."""
+    own, words = normalised(positive), len(positive.split())
+    seen: set[str] = set()
+    reasons: list[str | None] = []
+    for negative in negatives:
+        key = normalised(negative)
+        reason = None
+        if not key:
+            reason = "empty"
+        elif not is_clean(negative):
+            reason = "not clean"
+        elif _MARKUP.search(negative):
+            reason = "markup"
+        elif key == own:
+            reason = "equals the positive"
+        elif key in seen:
+            reason = "duplicate"
+        elif len(negative.split()) > words + _MAX_GROWTH:
+            reason = "length"
+        seen.add(key)
+        reasons.append(reason)
+    return reasons
+
+
+def _lemma(token: Token) -> str:
+    return token.lemma_.casefold()
+
+
+def _lemmas(doc: Doc) -> set[str]:
+    """Words and lemmas of `doc`, so that a tag that differs ("park" as a verb) does not hide a noun."""
+    return {token.lemma_.casefold() for token in doc} | {token.lower_ for token in doc}

@@ -1,0 +1,58 @@
+"""Prompts as versioned files: prompts/NAME_vN.yaml, or a file of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).with_name("prompts")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A system and a user text with $placeholders; `digest` names this exact wording in journals and reports."""
+
+    name: str
+    version: int
+    system: str
+    user: str
+    hint: str = ""
+    schema: dict[str, Any] | None = None
+    digest: str = ""
+
+    def fill(self, **values: object) -> str:
+        """The user text with every placeholder replaced.
+
+        Raises:
+            ValueError: a placeholder has no value.
+        """
+        try:
+            return Template(self.user).substitute({name: str(value) for name, value in values.items()})
+        except KeyError as error:
+            raise ValueError(
+                f"Prompt {self.name} v{self.version} has the placeholder ${error.args[0]}; this step fills only "
+                f"{', '.join(f'${name}' for name in sorted(values))}."
+            ) from error
+
+
+def load_prompt(name: str) -> Prompt:
+    """The prompt `name` of this package ("negatives_v1"), or of the YAML file at that path.
+
+    Raises:
+        ValueError: there is none, or it has unknown or missing keys.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        raise ValueError(f"There is no prompt {name!r}. Known are {known}; or give the path of a .yaml file.")
+    text = path.read_text(encoding="utf-8")
+    raw = yaml.safe_load(text)
+    needed, optional = {"name", "version", "system", "user"}, {"hint", "schema"}
+    if not isinstance(raw, dict) or needed - set(raw) or set(raw) - needed - optional:
+        raise ValueError(f"{path}: a prompt has the keys {sorted(needed)} and may have {sorted(optional)}.")
+    return Prompt(**raw, digest=hashlib.sha256(text.encode()).hexdigest()[:12])

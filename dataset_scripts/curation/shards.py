@@ -1,0 +1,62 @@
+"""Shards on disk: parquet files that appear whole or not at all, with what was counted in their metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features, List, Value
+
+from dataset_scripts.schema import FEATURES
+
+# What travels from step to step: a record without its image, with the expressions and the reasons of failures.
+ANNOTATIONS = Features(
+    {
+        **{name: FEATURES[name] for name in ("source_id", "caption", "short_caption", "regions")},
+        "expressions": List({"short": Value("string"), "long": Value("string")}),
+        "failures": List(Value("string")),
+    }
+)
+_STATISTICS = b"curation_statistics"
+
+
+def shard_name(index: int) -> str:
+    return f"{index:06d}.parquet"
+
+
+def write_shard(path: Path, rows: list[dict[str, Any]], features: Features, statistics: dict[str, Any]) -> None:
+    """Write `rows` and `statistics` to `path` in one rename, so that a kill leaves the old state or the new."""
+    schema = features.arrow_schema
+    table = pa.Table.from_pylist(rows, schema=schema)
+    table = table.replace_schema_metadata({**schema.metadata, _STATISTICS: json.dumps(statistics).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # few rows a group: images are large, and a viewer or a streaming reader takes one group at a time
+    pq.write_table(table, part, row_group_size=100 if "image" in features else None)
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    return pq.read_table(path, columns=columns).to_pylist()
+
+
+def read_statistics(path: Path) -> dict[str, Any]:
+    """What :func:`write_shard` was given; reads only the footer."""
+    return json.loads(pq.read_schema(path).metadata[_STATISTICS])
