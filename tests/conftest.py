@@ -63,15 +63,12 @@ def golden_model(golden_checkpoint: Path) -> FGCLIPModel:
     return FGCLIPModel.from_pretrained(golden_checkpoint, dtype=torch.float32).eval()
 
 
-@pytest.fixture(scope="session")
-def processor() -> FGCLIPProcessor:
+def make_processor() -> FGCLIPProcessor:
     tokenizer = train_tokenizer(CAPTIONS * 2, vocab_size=600)
     return FGCLIPProcessor(CLIPImageProcessorPil(size={"height": 64, "width": 64}), tokenizer)
 
 
-@pytest.fixture
-def tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
-    """A random model for the processor above, in evaluation mode."""
+def make_tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
     torch.manual_seed(0)
     tokenizer = processor.tokenizer
     token_ids = {
@@ -81,3 +78,15 @@ def tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
         "pad_token_id": tokenizer.pad_token_id,
     }
     return FGCLIPModel(FGCLIPConfig(**{**TINY, "text_config": {**TINY["text_config"], **token_ids}})).eval()
+
+
+@pytest.fixture(scope="session")
+def processor() -> FGCLIPProcessor:
+    """For images of 64 pixels, with a tokenizer of a few hundred tokens."""
+    return make_processor()
+
+
+@pytest.fixture
+def tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
+    """A random model for the processor above, in evaluation mode."""
+    return make_tiny_model(processor)

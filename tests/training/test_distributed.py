@@ -1,0 +1,85 @@
+"""Two processes against one: the same loss and the same gradients, with uneven regions and with none."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from torch.nn.parallel import DistributedDataParallel
+from torch.testing import assert_close
+
+from tests.training.records import make_record
+from training.collator import FGCLIPCollator
+from training.objective import Objective
+
+
+OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
+
+# (regions, negatives) of each of the four records of each of the two processes.
+CASES = {
+    "uneven": [[(3, 4), (1, 0), (0, 0), (4, 10)], [(1, 2), (0, 0), (2, 0), (0, 0)]],
+    "one without": [[(2, 3), (4, 10), (1, 1), (2, 0)], [(0, 0), (0, 0), (0, 0), (0, 0)]],
+    "none": [[(0, 0)] * 4, [(0, 0)] * 4],
+}
+
+
+def shares(case: str) -> list[list[dict]]:
+    return [
+        [make_record(4 * rank + index, regions, negatives) for index, (regions, negatives) in enumerate(rows)]
+        for rank, rows in enumerate(CASES[case])
+    ]
+
+
+def step(model: torch.nn.Module, processor: FGCLIPProcessor, records: list[dict]) -> tuple[float, dict]:
+    """Loss and gradients of one batch; prefers no random choice, so that one or two processes make the same one."""
+    for record in records:
+        for region in record["regions"]:
+            region["long_expr"] = None
+    batch = FGCLIPCollator(processor)(records)
+    losses = OBJECTIVE.losses(model(**{name: batch[name] for name in ("pixel_values", "packed_texts", "boxes")}), batch)
+    loss = OBJECTIVE.total(losses)
+    loss.backward()
+    module = getattr(model, "module", model)
+    return loss.item(), {name: parameter.grad for name, parameter in module.named_parameters()}
+
+
+def worker(rank: int, checkpoint: str, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    processor = FGCLIPProcessor.from_pretrained(checkpoint)
+    for case in CASES:
+        model = DistributedDataParallel(FGCLIPModel.from_pretrained(checkpoint))
+        loss, gradients = step(model, processor, shares(case)[rank])
+        torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{case}-{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folder of a checkpoint and that of what two processes made of it."""
+    from tests.conftest import make_tiny_model, make_processor
+
+    checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("results")
+    processor = make_processor()
+    make_tiny_model(processor).save_pretrained(checkpoint)
+    processor.save_pretrained(checkpoint)
+    mp.spawn(worker, (str(checkpoint), str(folder)), nprocs=2)
+    return checkpoint, folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one(two_processes, case):
+    checkpoint, folder = two_processes
+    ranks = [torch.load(folder / f"{case}-{rank}.pt") for rank in range(2)]
+    model = FGCLIPModel.from_pretrained(checkpoint)
+    records = [record for share in shares(case) for record in share]
+    loss, gradients = step(model, FGCLIPProcessor.from_pretrained(checkpoint), records)
+    assert_close((ranks[0]["loss"] + ranks[1]["loss"]) / 2, loss, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients.items():
+        for rank in ranks:
+            expected = torch.zeros(()) if gradient is None else gradient
+            got = rank["gradients"][name]
+            assert_close(got, expected.expand_as(got), rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
