@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     Raises:
         ValueError: whatever is wrong with model, tasks, options or files.
     """
-    args: EvalArguments = HfArgumentParser(EvalArguments, description=__doc__).parse_args_into_dataclasses(arguments)[
-        0
-    ]
+    args: EvalArguments = HfArgumentParser(
+        EvalArguments, description=__doc__, allow_abbrev=False
+    ).parse_args_into_dataclasses(arguments)[0]
     if args.list_tasks:
         print(described_tasks())
         return {}

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from eval.embed import Embedder
 from eval.images import ImageFile, inside
+from eval.results import Result
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask, read_json
 
@@ -22,6 +24,14 @@ class CocoRetrieval(CaptionTask):
   DATA/coco/annotations/captions_val2017.json and DATA/coco/val2017/   the 5,000 images of val2017
 Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or the images of val2017) choose; the file is named in the result."""
 
+    def __post_init__(self) -> None:
+        self.file = ""
+
+    def score(self, embedder: Embedder, data: CaptionRows) -> Result:
+        result = super().score(embedder, data)
+        result.settings["annotation_file"] = self.file or self.hub  # the two splits give different numbers
+        return result
+
     def read(self) -> CaptionRows:
         names = (
             [self.annotations]
@@ -29,7 +39,7 @@ Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or t
             else [Path("coco/dataset_coco.json"), Path("coco/annotations/captions_val2017.json")]
         )
         file = self.path(*names, what="annotation file")
-        self.annotations = file  # stored with the result: the two splits give different numbers
+        self.file = str(file)
         content = read_json(self, file)
         if "annotations" not in content:
             return self.read_karpathy(

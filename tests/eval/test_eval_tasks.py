@@ -1,0 +1,458 @@
+"""Every task on a small data set in its real file format, with answers worked out by hand for a model that sees colours."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from eval import evaluate_model
+from eval.adapters import ModelAdapter
+from eval.tasks import TASKS
+
+
+def run(model: ModelAdapter, task: str, allow_missing: bool = False, **options):
+    return evaluate_model(model, tasks={task: options}, progress=False, allow_missing=allow_missing)[task]
+
+
+def values(result) -> dict[str, float]:
+    return {name: round(score.value, 4) for name, score in result.scores.items()}
+
+
+def write_json(path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def fgovd(tmp_path, paint):
+    """Two images; the red box left, the blue box right. Row 3 is labelled wrongly on purpose: it can only fail."""
+    for name in ("a", "b"):
+        paint(tmp_path / f"coco/val2017/{name}.png", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
+    left, right = [0.0, 0.0, 32.0, 64.0], [32.0, 0.0, 32.0, 64.0]
+
+    def row(image, box, positive, negatives):
+        return {
+            "img_path": f"val2017/{image}.png",
+            "bbox": box,
+            "pos_expression": [positive],
+            "neg_expression": negatives,
+            "category_id": 0,
+            "neg_category_ids": [],
+            "width": 64,
+            "height": 64,
+            "image_id": 0,
+            "sent_id": 0,
+            "test_type": "x",
+        }
+
+    rows = [
+        row("a", left, "A red cup.", ["A blue cup.", "A green cup.", "A yellow cup."]),
+        row("a", right, "A blue cup.", ["A red cup.", "A green cup.", "A yellow cup."]),
+        row("b", left, "A blue cup.", ["A red cup.", "A green cup.", "A yellow cup."]),
+        row(
+            "b", right, "A blue wooden cup.", ["A blue metal cup.", "A red wooden cup."]
+        ),  # colour alone ties with metal
+    ]
+    folder = tmp_path / "fgovd"
+    folder.mkdir()
+    for name in ("h_attributes", "m_attributes", "e_attributes", "shuffle_negatives"):
+        (folder / f"{name}_llava.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return tmp_path
+
+
+def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, colour_model):
+    result = run(colour_model, "fgovd", data=fgovd)
+    assert list(result.scores) == ["hard", "medium", "easy", "trivial"]
+    hard = result.scores["hard"]
+    assert (hard.value, hard.count, hard.ties) == (0.5, 4, 1)
+    assert hard.chance == pytest.approx((3 / 4 + 1 / 3) / 4)
+    assert hard.low <= hard.value <= hard.high
+    # By hand: red wins for row 1 with probability 1/2 over permutations (2 of 4 regions are red), blue for rows 2 and 3,
+    # row 4 never (its tie); the mean over five permutations lies near 3/8.
+    assert 0.1 <= hard.control <= 0.65
+    colour, material = result.breakdown["colour"]["hard"], result.breakdown["material"]["hard"]
+    assert (colour.count, colour.value) == (4, 0.75)  # row 4 beats "red wooden"
+    assert (material.count, material.value, material.ties) == (1, 0.0, 1)
+    assert result.data["rows_hard_other_than_3_negatives"] == 1
+    assert result.settings["region_features_made_by"] == "mean colour of a cell"
+
+
+def test_images_boxes_and_texts_are_encoded_once(fgovd, colour_model):
+    run(colour_model, "fgovd", data=fgovd)
+    assert colour_model.images_encoded == 2  # four files, sixteen rows, two images
+    assert len(colour_model.texts_encoded) == len(set(colour_model.texts_encoded)) == 7
+
+
+def test_fgovd_from_crops_gives_the_same_answers(fgovd, colour_model):
+    crops = evaluate_model(colour_model, tasks={"fgovd": {"data": fgovd}}, region_features="crop", progress=False)[
+        "fgovd"
+    ]
+    assert crops.scores["hard"].value == 0.5
+    assert crops.settings["region_features"] == "crop"
+
+
+def test_fgovd_subsets_and_missing_images(fgovd, colour_model):
+    assert list(run(colour_model, "fgovd", data=fgovd, subsets=("hard",)).scores) == ["hard"]
+    (fgovd / "coco/val2017/b.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of 2 images are missing .*b\.png.*\n.*It wants(.|\n)*--allow_missing"):
+        run(colour_model, "fgovd", data=fgovd)
+    result = run(colour_model, "fgovd", data=fgovd, allow_missing=True)
+    assert (result.scores["hard"].count, result.scores["hard"].value) == (2, 1.0)
+    assert (result.data["images_missing"], result.data["rows_left_out"]) == (1, 8)
+    (fgovd / "coco/val2017/b.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"b\.png cannot be decoded"):
+        run(colour_model, "fgovd", data=fgovd)
+    assert run(colour_model, "fgovd", data=fgovd, allow_missing=True).scores["hard"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neg_expression": []}, "row 0 has no negative caption"),
+        ({"bbox": [70.0, 0.0, 10.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"bbox": [0.0, 0.0, 0.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"bbox": [float("nan"), 0.0, 5.0, 5.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"width": 640}, "another image, or a crop"),
+        ({"img_path": "../../etc/passwd"}, "leaves its folder"),
+        ({"pos_expression": ["a", "b"]}, "one positive caption; got 2"),
+        ({"bbox": [1, 2]}, "not enough values"),
+    ],
+)
+def test_fgovd_bad_rows_are_errors(fgovd, colour_model, change, message):
+    file = fgovd / "fgovd/h_attributes_llava.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0] |= change
+    if "width" in change:  # all rows of an image must agree
+        rows = [row | change for row in rows]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=message):
+        run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+
+
+def test_a_box_partly_outside_is_clipped_and_counted(fgovd, colour_model):
+    file = fgovd / "fgovd/h_attributes_llava.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["bbox"] = [-20.0, 0.0, 52.0, 64.0]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    result = run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+    assert (result.data["boxes_clipped"], result.scores["hard"].value) == (1, 0.5)
+
+
+def coco_content(name: str, **image) -> dict:
+    """Three boxes: red and blue are what they are called, the third is called green but is red. One crowd, one empty."""
+    boxes = [([0, 0, 20, 20], 3), ([20, 0, 44, 64], 7), ([0, 32, 20, 32], 9), ([0, 0, 64, 64], 3), ([5, 5, 0, 4], 3)]
+    return {
+        "images": [{"id": 11, "file_name": name, "width": 64, "height": 64, **image}],
+        "annotations": [
+            {"id": i, "image_id": 11, "bbox": box, "category_id": category, "iscrowd": int(i == 3)}
+            for i, (box, category) in enumerate(boxes)
+        ],
+        "categories": [
+            {"id": 7, "name": "blue"},
+            {"id": 3, "name": "red"},
+            {"id": 9, "name": "green"},
+            {"id": 12, "name": "yellow"},
+        ],
+    }
+
+
+def paint_boxes(paint, path):
+    return paint(path, "white", ("red", (0, 0, 20, 64)), ("blue", (20, 0, 64, 64)))
+
+
+def check_boxes(result):
+    assert result.scores["top1"].value == pytest.approx(2 / 3)
+    assert result.scores["top1"].chance == 1 / 4
+    assert result.scores["top1_class_mean"].value == pytest.approx(2 / 3)  # red 1/1, blue 1/1, green 0/1
+    assert result.data["boxes"] == 3
+
+
+def test_boxes_and_coco_boxes(tmp_path, paint, colour_model):
+    paint_boxes(paint, tmp_path / "coco/val2017/x.png")
+    write_json(tmp_path / "coco/annotations/instances_val2017.json", coco_content("x.png"))
+    result = run(colour_model, "coco_boxes", data=tmp_path)
+    check_boxes(result)
+    assert (result.data["boxes_skipped_crowd"], result.data["boxes_skipped_empty"]) == (1, 1)
+    assert result.breakdown["small"]["top1"].count == 2  # 400 and 640 pixels
+    assert result.breakdown["medium"]["top1"].count == 1  # 2,816 pixels
+    assert result.settings["templates"] == "openai80 (80)"
+    same = run(
+        colour_model,
+        "boxes",
+        data=tmp_path,
+        annotations="coco/annotations/instances_val2017.json",
+        images="coco/val2017",
+    )
+    check_boxes(same)
+
+
+def test_lvis_boxes_find_images_by_coco_url(tmp_path, paint, colour_model):
+    paint_boxes(paint, tmp_path / "coco/train2017/000000000001.png")
+    content = coco_content("unused", coco_url="http://images.cocodataset.org/train2017/000000000001.png")
+    del content["images"][0]["file_name"]
+    write_json(tmp_path / "lvis/lvis_v1_val.json", content)
+    check_boxes(run(colour_model, "lvis_boxes", data=tmp_path, templates="openai7"))
+
+
+def test_openimages_boxes(tmp_path, paint, colour_model):
+    root = tmp_path / "openimages"
+    paint_boxes(paint, root / "validation/abc.jpg")
+    names = {"/m/1": "Red", "/m/2": "Blue", "/m/3": "Green", "/m/4": "Yellow"}
+    with (root / "class-descriptions-boxable.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(names.items())
+    header = (
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+    )
+    rows = [
+        ("/m/1", 0, 20 / 64, 0, 20 / 64, 0),
+        ("/m/2", 20 / 64, 1, 0, 1, 0),
+        ("/m/3", 0, 20 / 64, 0.5, 1, 0),
+        ("/m/4", 0, 1, 0, 1, 1),
+    ]
+    lines = [f"abc,x,{m},1,{x1},{x2},{y1},{y2},0,0,{group},0,0" for m, x1, x2, y1, y2, group in rows]
+    (root / "validation-annotations-bbox.csv").write_text("\n".join([header, *lines]) + "\n")
+    result = run(colour_model, "openimages_boxes", data=tmp_path, templates="plain")
+    check_boxes(result)
+    assert result.data["boxes_skipped_group"] == 1
+    (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n")
+    with pytest.raises(ValueError, match=r"line 3: malformed, or a class that .* does not list"):
+        run(colour_model, "openimages_boxes", data=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["categories"].append({"id": 99, "name": "red"}), "stand for several classes"),
+        (lambda c: c["categories"].pop(0), "KeyError: 7"),
+        (lambda c: c["images"].clear(), "images that the file does not list"),
+        (lambda c: c.pop("annotations"), "not a COCO instances file"),
+    ],
+)
+def test_wrong_class_lists_and_cut_files_are_errors(tmp_path, paint, colour_model, change, message):
+    paint_boxes(paint, tmp_path / "coco/val2017/x.png")
+    content = coco_content("x.png")
+    change(content)
+    write_json(tmp_path / "coco/annotations/instances_val2017.json", content)
+    with pytest.raises(ValueError, match=message):
+        run(colour_model, "coco_boxes", data=tmp_path)
+
+
+CAPTIONS = {"red": "A red wall.", "blue": "The blue sky.", "green": "Some green grass."}
+
+
+def paint_colours(paint, folder, suffix=".jpg"):
+    for colour in CAPTIONS:
+        paint(folder / f"{colour}{suffix}", colour)
+
+
+def check_retrieval(result, prefix=""):
+    assert result.scores[f"{prefix}i2t_R@1"].value == 1.0
+    assert result.scores[f"{prefix}t2i_R@1"].value == pytest.approx(1.0)
+    assert result.scores[f"{prefix}t2i_R@1"].chance == pytest.approx(1 / 3)
+
+
+def karpathy(folder: str) -> dict:
+    images = [
+        {
+            "filename": f"{colour}.jpg",
+            "split": "test",
+            "sentences": [{"raw": caption}] + [{"raw": f"{colour} {i}"} for i in range(5)],
+        }
+        | ({"filepath": folder} if folder else {})
+        for colour, caption in CAPTIONS.items()
+    ]
+    return {"images": [*images, {"filename": "train.jpg", "split": "train", "sentences": [{"raw": "x"}]}]}
+
+
+def test_flickr30k_and_coco_karpathy(tmp_path, paint, colour_model):
+    paint_colours(paint, tmp_path / "flickr30k/flickr30k-images")
+    write_json(tmp_path / "flickr30k/dataset_flickr30k.json", karpathy(""))
+    result = run(colour_model, "flickr30k", data=tmp_path)
+    assert result.data["captions"] == 15  # five of the six sentences
+    check_retrieval(result)
+    paint_colours(paint, tmp_path / "coco/val2014")
+    write_json(tmp_path / "coco/dataset_coco.json", karpathy("val2014"))
+    check_retrieval(run(colour_model, "coco_retrieval", data=tmp_path))
+
+
+def test_coco_retrieval_from_captions_val2017(tmp_path, paint, colour_model):
+    paint_colours(paint, tmp_path / "coco/val2017")
+    images = [{"id": i, "file_name": f"{colour}.jpg"} for i, colour in enumerate(CAPTIONS)]
+    annotations = [{"id": i, "image_id": i, "caption": caption} for i, caption in enumerate(CAPTIONS.values())]
+    write_json(tmp_path / "coco/annotations/captions_val2017.json", {"images": images, "annotations": annotations})
+    result = run(colour_model, "coco_retrieval", data=tmp_path)
+    check_retrieval(result)
+    assert result.settings["annotation_file"].endswith("captions_val2017.json")
+
+
+def test_a_caption_that_two_images_share_answers_both(tmp_path, paint, colour_model):
+    paint_colours(paint, tmp_path / "coco/val2017")
+    images = [{"id": i, "file_name": f"{colour}.jpg"} for i, colour in enumerate(("red", "blue"))]
+    annotations = [{"id": i, "image_id": i, "caption": "A red wall."} for i in range(2)]
+    write_json(tmp_path / "coco/annotations/captions_val2017.json", {"images": images, "annotations": annotations})
+    result = run(colour_model, "coco_retrieval", data=tmp_path)
+    assert values(result)["i2t_R@1"] == values(result)["t2i_R@1"] == 1.0
+    assert result.data["captions_shared_by_images"] == 1
+
+
+def test_sharegpt4v_and_dci_read_long_text(tmp_path, paint, colour_model):
+    paint_colours(paint, tmp_path / "sam")
+    entries = [
+        {
+            "id": i,
+            "image": f"sam/images/{colour}.jpg",
+            "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": caption}],
+        }
+        for i, (colour, caption) in enumerate(CAPTIONS.items())
+    ]
+    write_json(tmp_path / "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json", [*entries, {"broken": True}])
+    result = run(colour_model, "sharegpt4v", data=tmp_path, count=3)
+    check_retrieval(result)
+    assert result.settings["text"] == "long"
+    with pytest.raises(ValueError, match="not ShareGPT4V's captioner file"):
+        run(colour_model, "sharegpt4v", data=tmp_path)
+
+    paint_colours(paint, tmp_path / "densely_captioned_images/photos")
+    for colour, caption in CAPTIONS.items():
+        entry = {
+            "image": f"{colour}.jpg",
+            "short_caption": caption,
+            "extra_caption": "And a black dot.",
+            "mask_data": {},
+        }
+        write_json(tmp_path / f"densely_captioned_images/annotations/{colour}.json", entry)
+    check_retrieval(run(colour_model, "dci", data=tmp_path))
+    result = run(
+        colour_model, "dci", data=tmp_path, caption="extra"
+    )  # three equal captions: every image has its answer
+    assert result.settings["options"] == {"caption": "extra"}
+    assert result.data["captions_shared_by_images"] == 2
+
+
+def test_imagenet_and_v2_map_folders_to_classes(tmp_path, paint, colour_model):
+    names = tmp_path / "names.txt"
+    names.write_text("red\nblue\ngreen\n")
+    for wnid, colour in (("n01", "red"), ("n02", "blue"), ("n03", "red")):
+        paint(tmp_path / f"imagenet/val/{wnid}/x.JPEG", colour)
+    result = run(colour_model, "imagenet", data=tmp_path, names=str(names))
+    assert values(result)["top1"] == pytest.approx(2 / 3, abs=1e-4)
+    twelve = [*("black" for _ in range(2)), "red", *(f"grey {i}" for i in range(7)), "blue", "green"]
+    names.write_text("\n".join(name if name != "black" else f"black {i}" for i, name in enumerate(twelve)))
+    for folder in range(12):  # sorted as text, "10" would come before "2"
+        colour = {2: "red", 10: "blue", 11: "green"}.get(folder, "white")
+        paint(tmp_path / f"imagenetv2-matched-frequency-format-val/{folder}/x.jpeg", colour)
+    result = run(colour_model, "imagenet_v2", data=tmp_path, names=str(names), templates="plain")
+    assert result.outcomes["top1"].tolist() == [i in (2, 10, 11) for i in sorted(range(12), key=str)]
+    with pytest.raises(ValueError, match="12 class folders, but there are 1000 class names"):
+        run(colour_model, "imagenet_v2", data=tmp_path)
+
+
+def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
+    paint_colours(paint, tmp_path / "coco/val2017")
+    entries = {
+        str(i): {"filename": f"{colour}.jpg", "caption": caption, "negative_caption": negative}
+        for i, (colour, caption, negative) in enumerate(
+            [
+                ("red", "A red wall.", "A blue wall."),
+                ("blue", "The blue sky.", "The red sky."),
+                ("green", "Red grass.", "Green grass."),
+            ]
+        )
+    }
+    write_json(tmp_path / "sugarcrepe/replace_att.json", entries)
+    result = run(colour_model, "sugarcrepe", data=tmp_path, subsets=("replace_att",))
+    score = result.scores["replace_att"]
+    assert (score.value, score.chance, score.count) == (pytest.approx(2 / 3), 0.5, 3)
+    assert score.control is not None
+    with pytest.raises(ValueError, match=r"no annotation file; looked for .*swap_obj"):
+        run(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_obj",))
+
+
+@pytest.fixture
+def records(tmp_path, paint):
+    """Two images in FineHARD's layout; one phrase in capitals, one region without text, one without negatives."""
+    rows = []
+    for number, (first, second) in enumerate((("red", "blue"), ("green", "yellow"))):
+        paint(
+            tmp_path / f"images/coyo_image_0/00000/{number}.jpg",
+            "white",
+            (first, (0, 0, 32, 64)),
+            (second, (32, 0, 64, 64)),
+        )
+        negatives = {
+            str(i): f"a {colour} thing"
+            for i, colour in enumerate(c for c in ("black", "white", "red", "green") if c != first)
+        }
+        rows.append({
+            "f_path": f"grit-20m/data-12m/coyo_image_0/00000/{number}.jpg",
+            "caption": f"A {first} thing stands beside a {second} thing.",
+            "short_caption": f"{first} and {second}" if number == 0 else None,
+            "bbox_info": [
+                {"bbox": [0, 0, 0.5, 1, 1.0], "short_expr": f"A {first} thing", "long_expr": f"a {first} thing here", "flag_short_neg": 1, "short_expr_negs": negatives},
+                {"bbox": [0.5, 0, 1, 1, 1.0], "short_expr": f"a {second} thing", "long_expr": None, "flag_short_neg": 0},
+                {"bbox": [0.5, 0, 1, 1, 1.0], "short_expr": None, "long_expr": None, "flag_short_neg": 0},
+            ],
+        })  # fmt: skip
+    write_json(tmp_path / "jsonfiles/part.json", rows)
+    return tmp_path
+
+
+def test_tasks_on_records(records, colour_model):
+    phrases = run(colour_model, "phrases", data=records)
+    assert (phrases.scores["top1"].value, phrases.scores["top1"].count, phrases.data["phrases"]) == (1.0, 4, 4)
+    assert run(colour_model, "phrases", data=records, expression="long").scores["top1"].count == 2
+    inside = run(colour_model, "phrase_in_image", data=records).scores["top1"]
+    assert (inside.value, inside.chance, inside.count) == (1.0, 0.5, 4)
+    negatives = run(colour_model, "negatives", data=records)
+    assert (negatives.scores["top1"].value, negatives.scores["top1"].count) == (1.0, 2)
+    assert negatives.breakdown["colour"]["top1"].count == 2
+    retrieval = run(colour_model, "retrieval", data=records)
+    assert (retrieval.data["short_images"], retrieval.data["long_images"]) == (1, 2)
+    assert retrieval.scores["long_i2t_R@1"].value == 1.0
+    with pytest.raises(ValueError, match="no folder of annotations"):
+        run(colour_model, "phrases", data=records / "elsewhere")
+
+
+def test_every_task_names_its_files(tmp_path, colour_model):
+    for name in TASKS:
+        with pytest.raises(ValueError, match=r"It wants(.|\n)*https?://|It wants(.|\n)*dataset_scripts"):
+            run(colour_model, name, data=tmp_path)
+
+
+def test_options_are_checked_before_any_work(colour_model, tmp_path):
+    with pytest.raises(ValueError, match=r"unknown task 'fgvod'; there are: .*fgovd"):
+        run(colour_model, "fgvod")
+    with pytest.raises(ValueError, match="no option 'image'; it has: data, hub"):
+        run(colour_model, "fgovd", image=tmp_path)
+    with pytest.raises(ValueError, match="must be of type int"):
+        run(colour_model, "phrases", limit="many")
+
+
+def test_blind_control_is_chance_without_a_prior_and_above_it_with_one(tmp_path, paint, colour_model):
+    """Positives drawn like the negatives leave nothing to guess; always-red positives give everything away."""
+    colours = ["red", "green", "blue", "yellow"]
+    for colour in colours:
+        paint(tmp_path / f"test/images/{colour}.png", colour)
+    random = np.random.default_rng(0)
+    rows = {"h": [], "m": []}
+    for _ in range(400):
+        fair, shown = random.permutation(colours), random.choice(["red", "red", "red", "green"])
+        rows["h"].append((fair[0], fair[1:]))
+        rows["m"].append((shown, [c for c in colours if c != shown]))
+    (tmp_path / "fgovd").mkdir()
+    for letter, entries in rows.items():
+        lines = [
+            json.dumps({
+                "img_path": f"{positive}.png", "bbox": [0, 0, 64, 64], "width": 64, "height": 64,
+                "pos_expression": [f"a {positive} thing"], "neg_expression": [f"a {negative} thing" for negative in negatives],
+            })
+            for positive, negatives in entries
+        ]  # fmt: skip
+        (tmp_path / f"fgovd/{letter}_attributes_llava.jsonl").write_text("\n".join(lines))
+    result = run(colour_model, "fgovd", data=tmp_path, subsets=("hard", "medium"))
+    assert result.scores["hard"].value == result.scores["medium"].value == 1.0
+    assert result.scores["hard"].control == pytest.approx(0.25, abs=0.05)
+    assert result.scores["medium"].control == pytest.approx(0.75**2 + 0.25**2, abs=0.05)
