@@ -95,6 +95,15 @@ def summary(report: dict, output: str) -> str:
                 f"{'':12} {usage['requests']:,} requests ({usage['reused']:,} from journals), {usage['retries']:,} retries, "
                 f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens, cost {usage['cost']:.4f}"
             )
+    for name, bias in report.get("text_bias", {}).items():
+        if isinstance(bias, str):
+            lines.append(f"text-only control {name}: {bias}")
+        else:
+            low, high = bias["top1_interval"]
+            lines.append(
+                f"text-only control, {name}: top-1 {bias['top1']:.1%} ({low:.1%} to {high:.1%}; chance {bias['chance']:.1%}), "
+                f"AUC {bias['auc']:.3f}, {bias['rows']:,} regions"
+            )
     lines.append(f"records: {Path(output) / 'records'}   report: {Path(output) / 'report.json'}")
     return "\n".join(lines)
 

@@ -34,14 +34,22 @@ class Detector(Protocol):
     ) -> list[Detections]: ...
 
 
-def make_detector(model: str, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False) -> Detector:
+def make_detector(
+    model: str, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False, trust_pickle: bool = False
+) -> Detector:
     """The detector for `model`: a YOLO-World weight file ("yolov8x-worldv2.pt"), or a transformers folder or Hub name.
 
     Raises:
         ImportError: YOLO-World is asked for and ultralytics is not installed.
-        ValueError: the transformers model is no zero-shot object detector.
+        ValueError: YOLO-World weights without `trust_pickle` (they are a pickle, which can run any code), or a
+            transformers model that is no zero-shot object detector.
     """
     if model.endswith((".pt", ".yaml")):
+        if model.endswith(".pt") and not trust_pickle:
+            raise ValueError(
+                f"{model} is a pickle, and loading one can run any code. If you trust where it comes from, set "
+                "grounding.trust_pickle to true; or use a safetensors detector such as google/owlv2-base-patch16-ensemble."
+            )
         return YoloWorldDetector(model, device)
     config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     kinds = {"grounding-dino": GroundingDinoDetector, "mm-grounding-dino": GroundingDinoDetector}
@@ -93,6 +101,8 @@ class OwlDetector(_TransformersDetector):
             text_kwargs={"padding": "max_length", "truncation": True, "max_length": length},
         )
         outputs = self.model(**self._to_device(inputs))
+        for logits, texts in zip(outputs.logits, expressions, strict=True):
+            logits[:, len(texts) :] = -torch.inf  # blanks that fill up the batch must not win a box
         sizes = [(image.height, image.width) for image in images]
         found = self.processor.post_process_grounded_object_detection(outputs, threshold, sizes)
         return [

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from huggingface_hub import InferenceClient, InferenceTimeoutError, constants
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
     from .chat import ChatSettings, Request
 
+# huggingface_hub speaks through httpx or, from 2.x, httpx2; its own error derives from whichever it is.
+_HttpError = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
@@ -66,7 +67,7 @@ class EndpointBackend:
                     completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
                     retries=retries,
                 )
-            except (InferenceTimeoutError, httpx.TimeoutException):
+            except InferenceTimeoutError:
                 failure = "time-out"
             except HfHubHTTPError as error:
                 status = error.response.status_code
@@ -74,8 +75,8 @@ class EndpointBackend:
                 if status not in _RETRIED:
                     break
                 wait = _retry_after(error.response)
-            except httpx.TransportError:
-                failure = "connection"
+            except _HttpError as error:
+                failure = "time-out" if "Timeout" in type(error).__name__ else "connection"
             except (ValueError, KeyError, TypeError, IndexError, AttributeError):
                 failure = "malformed answer"  # not the JSON of a chat completion
             if retries < self.settings.retries:
@@ -116,7 +117,7 @@ def data_url(image: Image.Image, longer_side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: Any) -> float | None:
     """Seconds of a Retry-After header; its date form is left to the back-off."""
     try:
         return max(0.0, float(response.headers.get("retry-after", "")))

@@ -22,7 +22,7 @@ class GroundingSettings:
     fractions of the image: `min_side` of each side, `min_area` and `max_area` of the area.
     """
 
-    detector: str = "yolov8x-worldv2.pt"
+    detector: str = "google/owlv2-base-patch16-ensemble"
     ground: str = "long"
     threshold: float = 0.4
     nms_iou: float = 0.5
@@ -37,6 +37,7 @@ class GroundingSettings:
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False
+    trust_pickle: bool = False  # YOLO-World's .pt files
 
     def __post_init__(self) -> None:
         if self.ground not in ("long", "short"):
@@ -60,7 +61,9 @@ class Grounding:
         if detector is None:
             from .detectors import make_detector
 
-            detector = make_detector(settings.detector, settings.device, settings.dtype, settings.trust_remote_code)
+            detector = make_detector(
+                settings.detector, settings.device, settings.dtype, settings.trust_remote_code, settings.trust_pickle
+            )
         self.detector = detector
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -67,6 +67,12 @@ def curate(
             if segment[-1].name == "prior":
                 write_json(segment[-1].folder / "prior.json", merge_prior(segment[-1]).to_dict())
         report = make_report(stages, units)
+        quality = recipe.steps.get("quality")
+        if quality is not None and quality.text_bias:
+            from .bias_report import text_bias_report
+
+            limit, vocabulary = quality.text_bias_rows, quality.vocabulary
+            report["text_bias"] = text_bias_report(output / "records", limit, vocabulary, quality.model, recipe.seed)
         write_json(output / "report.json", report)
     return report
 

@@ -15,11 +15,16 @@ from .text import clean
 
 @dataclass
 class QualitySettings:
-    """`max_expression` is in characters; a longer one is a parser's mistake or a loop of the captioner."""
+    """`max_expression` is in characters; a longer one is a parser's mistake or a loop of the captioner.
+
+    `text_bias` measures on up to `text_bias_rows` regions how much text alone tells (:mod:`.text_bias`).
+    """
 
     model: str = DEFAULT_MODEL
     vocabulary: str | None = None
     max_expression: int = 400
+    text_bias: bool = True
+    text_bias_rows: int = 20_000
 
     def __post_init__(self) -> None:
         if self.max_expression < 1:

@@ -60,10 +60,15 @@ def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<pad>", "<|end|>", "<image>", "<|system|>", "<|user|>", "<|assistant|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|end|>", extra_special_tokens={"image_token": "<image>"}
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<|end|>",
+        extra_special_tokens={"image_token": "<image>"},
     )
     fast.chat_template = _TEMPLATE
     return fast
@@ -126,7 +131,9 @@ def write_captioner(folder: Path, steps: int = 0, texts: tuple[str, str] = ("", 
     return folder
 
 
-def _teach(model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int, texts: tuple[str, str]) -> None:
+def _teach(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int, texts: tuple[str, str]
+) -> None:
     """A few steps on all scenes: enough to name colours and shapes."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
@@ -152,7 +159,7 @@ def _teach(model: LlavaForConditionalGeneration, processor: LlavaProcessor, step
     print(f"captioner: loss {loss.item():.4f}")
 
 
-def write_owlv2(folder: Path, tokenizer_folder: Path | None = None) -> Path:
+def write_owlv2(folder: Path) -> Path:
     """OWLv2 in miniature with random weights; boxes are arbitrary, the path is real."""
     from transformers import Owlv2ImageProcessorPil, Owlv2Processor
 
@@ -168,6 +175,9 @@ def write_owlv2(folder: Path, tokenizer_folder: Path | None = None) -> Path:
         "image_size": 64, "patch_size": 16,
     }  # fmt: skip
     model = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=32))
+    with torch.no_grad():  # the initial weights of these heads saturate in so small a model
+        for parameter in (*model.box_head.parameters(), *model.class_head.parameters()):
+            parameter.mul_(0.05)
     model.save_pretrained(folder)
     Owlv2Processor(Owlv2ImageProcessorPil(size={"height": 64, "width": 64}), tokenizer).save_pretrained(folder)
     return folder
@@ -196,7 +206,22 @@ def write_grounding_dino(folder: Path) -> Path:
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "on", *COLORS, *SHAPES, "table", "there", "is", "?"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        ".",
+        "a",
+        "on",
+        *COLORS,
+        *SHAPES,
+        "table",
+        "there",
+        "is",
+        "?",
+    ]
     tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     backbone = SwinConfig(
         image_size=64, patch_size=4, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4,

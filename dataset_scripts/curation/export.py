@@ -1,0 +1,106 @@
+"""From records to FineHARD's published layout: jsonfiles/*.json and images/coyo_image_0/00000/ID.jpg.
+
+python -m dataset_scripts.curation.export --input FOLDER --output ROOT
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm.auto import tqdm
+
+from dataset_scripts.paths import PUBLISHED_PREFIX
+
+from .shards import write_json
+
+_PER_FOLDER = 1000
+
+
+def published_record(record: dict[str, Any], path: str) -> dict[str, Any]:
+    """A record as it is published (DESIGN section 5); `path` is where its image lies below images/."""
+    return {
+        "f_path": PUBLISHED_PREFIX + path,
+        "caption": record["caption"],
+        "short_caption": record["short_caption"],
+        "bbox_info": [
+            {
+                "bbox": [round(float(v), 5) for v in (*region["bbox"], region["score"])],
+                "short_expr": region["short_expr"],
+                "long_expr": region["long_expr"],
+                "flag_short_neg": int(bool(region["negatives"])),
+                **(
+                    {"short_expr_negs": {str(i): text for i, text in enumerate(region["negatives"])}}
+                    if region["negatives"]
+                    else {}
+                ),
+            }
+            for region in record["regions"]
+        ],
+    }
+
+
+def export(records: Path, root: Path) -> int:
+    """Write all records below `root`; returns how many. Files that exist are kept, so it can be continued.
+
+    Raises:
+        ValueError: there are no record shards.
+    """
+    files = sorted(records.glob("*.parquet"))
+    if not files:
+        raise ValueError(f"{records} holds no .parquet shards; give the output folder of the pipeline.")
+    number = 0
+    for part, path in enumerate(tqdm(files, desc="export", unit="shard")):
+        target = root / "jsonfiles" / f"part-{part:05d}.json"
+        rows = pq.ParquetFile(path)
+        if target.is_file():
+            number += rows.metadata.num_rows
+            continue
+        published = []
+        for batch in rows.iter_batches(batch_size=100):
+            for record in batch.to_pylist():
+                place = f"coyo_image_0/{number // _PER_FOLDER:05d}/{number:09d}.jpg"
+                _write_jpeg(record["image"]["bytes"], root / "images" / place)
+                published.append(published_record(record, place))
+                number += 1
+        write_json(target, published)
+    return number
+
+
+def _write_jpeg(data: bytes, path: Path) -> None:
+    """JPEGs keep their bytes; other formats are encoded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(io.BytesIO(data)) as image:
+        if image.format == "JPEG":
+            path.write_bytes(data)
+        else:
+            image.convert("RGB").save(path, "JPEG", quality=95, subsampling=0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.curation.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--input", required=True, help="output folder of the pipeline, or a folder of record shards")
+    parser.add_argument("--output", required=True, help="root of the published layout")
+    options = parser.parse_args(arguments)
+    folder = Path(options.input)
+    try:
+        number = export(folder / "records" if (folder / "records").is_dir() else folder, Path(options.output))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"records": number, "root": options.output}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
