@@ -14,14 +14,13 @@ import datasets
 import fsspec
 from datasets.builder import Key
 
+from dataset_scripts.annotations import read_annotation_file
+from dataset_scripts.download import DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.image_sources import FolderImages, ImageSource, MissingImage
-from dataset_scripts.images import BadImage, check_image
-from dataset_scripts.json_stream import DamagedRecord, iterate_records
-from dataset_scripts.paths import UnsafePath, image_path
-from dataset_scripts.records import clean_record
+from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
+from dataset_scripts.web_images import fetched_images
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +31,7 @@ class FineHARDConfig(datasets.BuilderConfig):
 
     root: str = ""
     images: str | None = None
+    fetch: DownloadSettings | None = None
     on_bad: OnBad = "skip"
     report_dir: str | None = None
     storage_options: dict[str, Any] = field(default_factory=dict)
@@ -49,38 +49,6 @@ class FineHARDConfig(datasets.BuilderConfig):
         if self.images:
             state["images_state"] = fingerprint(self.images, self.storage_options)
         return super().create_config_id({**config_kwargs, **state}, custom_features)
-
-
-def read_annotation_file(path: str, images: ImageSource, report: Report, storage_options: dict) -> Iterator[dict]:
-    """Records of one annotation file that have a usable image and caption; the rest is counted in ``report``.
-
-    ``image`` is ``{"path": None, "bytes": …}`` with bytes that :func:`~dataset_scripts.images.check_image` passed.
-    """
-    for number, published in enumerate(iterate_records(path, storage_options)):
-        where = f"{PurePosixPath(path).name}[{number}]"
-        report.keep("records read")
-        if isinstance(published, DamagedRecord):
-            report.bad("record is no valid JSON", where, published.text)
-            continue
-        if not isinstance(published, dict):
-            report.bad("record is no object", where, published)
-            continue
-        try:
-            source_id = image_path(published.get("f_path"))
-            image = check_image(images.read(source_id))
-        except UnsafePath as error:
-            report.bad("path leaves its root", where, error)
-            continue
-        except MissingImage as error:
-            report.missing(str(error), f"{where} {source_id}")
-            continue
-        except BadImage as error:
-            report.bad(error.reason, f"{where} {source_id}", error)
-            continue
-        record = clean_record(published, source_id, report)
-        if record is not None:
-            report.keep("records kept")
-            yield {"image": {"path": None, "bytes": image.data}, **record}
 
 
 class FineHARD(datasets.GeneratorBasedBuilder):
@@ -103,7 +71,9 @@ class FineHARD(datasets.GeneratorBasedBuilder):
     Args:
         root: folder or fsspec URL with ``jsonfiles/*.json`` and ``images/``, which becomes the split ``train``; or a
             folder of such folders, each of which becomes a split of its name.
-        images: where the images are, if not in ``root/images``.
+        images: folder or URL where the images are, if not in ``root/images``.
+        fetch: get images that are not there by their URL as they are needed, within these limits, and keep them in the
+            cache of ``datasets``. Needs ``url2key_jsons`` under the root, which is read once into an index.
         on_bad: ``"skip"`` counts a fault and goes on, ``"raise"`` stops at the first one with a ValueError. A missing
             image is no fault: URLs die, and it is counted either way.
         report_dir: folder for the counts; by default one in the cache of ``datasets``.
@@ -145,20 +115,27 @@ class FineHARD(datasets.GeneratorBasedBuilder):
             files = [path for path in sorted(filesystem.ls(f"{folder}/jsonfiles", detail=False)) if ".json" in path]
             if not files:
                 raise ValueError(f"{folder}/jsonfiles holds no .json file")
-            images = self.config.images or filesystem.unstrip_protocol(f"{folder}/images")
             paths = [filesystem.unstrip_protocol(path) for path in files]
-            generators.append(datasets.SplitGenerator(split, gen_kwargs={"files": paths, "images": images}))
+            folder = filesystem.unstrip_protocol(folder)
+            generators.append(datasets.SplitGenerator(split, gen_kwargs={"files": paths, "folder": folder}))
         return generators
 
-    def _generate_shards(self, files: list[str], images: str) -> Iterator[str]:
+    def _generate_shards(self, files: list[str], folder: str) -> Iterator[str]:
         yield from files
 
-    def _generate_examples(self, files: list[str], images: str) -> Iterator[tuple[Key, dict[str, Any]]]:
-        source = FolderImages(images, self.config.storage_options)
+    def images(self, folder: str) -> ImageSource:
+        """Where the images of the published layout in ``folder`` are."""
+        near = FolderImages(self.config.images or f"{folder}/images", self.config.storage_options)
+        if self.config.fetch is None:
+            return near
+        cache = Path(self._cache_dir_root) / "finehard_fetched" / fingerprint(folder, self.config.storage_options)
+        return FirstOf([near, fetched_images(folder, cache, self.config.fetch, self.config.storage_options)])
+
+    def _generate_examples(self, files: list[str], folder: str) -> Iterator[tuple[Key, dict[str, Any]]]:
+        images = self.images(folder)
         for shard, path in enumerate(files):
             report = Report(self.config.on_bad)
-            records = read_annotation_file(path, source, report, self.config.storage_options)
-            for number, record in enumerate(records):
+            for number, record in read_annotation_file(path, images, report, self.config.storage_options):
                 yield Key(shard, number), record
             report.save(self._report_file(path))
             if report.problems:

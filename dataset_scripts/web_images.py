@@ -8,11 +8,13 @@ import tarfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+from filelock import FileLock
 from tqdm.auto import tqdm
 
-from dataset_scripts.download import Downloader
+from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex
@@ -37,6 +39,17 @@ class UrlImages:
         """Drops the bytes from the downloader's cache, once they are in a shard."""
         if (url := self.index.url(image)) is not None:
             self.downloader.forget(url)
+
+
+def fetched_images(root: str, cache: Path, limits: DownloadSettings, storage_options: dict[str, Any]) -> UrlImages:
+    """Images of the published layout at ``root`` by URL, kept with the index of URLs in ``cache`` for every process."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "lock"):
+        report = Report()
+        index = UrlIndex(cache / "urls.sqlite").build(root, report, storage_options)
+    if not len(index):
+        raise ValueError(f"{root} names no URLs: url2key_jsons/ is missing or empty; images cannot be fetched")
+    return UrlImages(index, Downloader(limits, cache / "images"))
 
 
 class Img2DatasetImages:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from dataset_scripts.ahead import in_order
 from dataset_scripts.convert.plan import Plan
 from dataset_scripts.convert.source import Draft, Source
-from dataset_scripts.image_sources import ImageSource, MissingImage
+from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.images import BadImage, check_image
 from dataset_scripts.paths import UnsafePath
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_json, write_manifest
-
-_AHEAD = 4  # images under way or waiting, per worker
 
 
 @dataclass(frozen=True)
@@ -68,27 +65,6 @@ class _State:
         content["shards"] = [ShardInfo(**shard) for shard in content["shards"]]
         content["images"] = Report.from_dict(content["images"])
         return cls(**content)
-
-
-def _load_image(source: ImageSource, draft: Draft, is_copy: bool) -> bytes | None:
-    return None if is_copy else check_image(source.read(draft["image"])).data
-
-
-def _in_order(
-    drafts: Iterator[tuple[int, int, Draft, bool]], source: ImageSource, workers: int
-) -> Iterator[tuple[int, int, Draft, Future[bytes | None]]]:
-    """Reads images ahead of their turn and gives them back in turn; None for a copy of the draft before."""
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[int, int, Draft, Future[bytes | None]]] = deque()
-    try:
-        for bucket, offset, draft, is_copy in drafts:
-            waiting.append((bucket, offset, draft, pool.submit(_load_image, source, draft, is_copy)))
-            if len(waiting) >= _AHEAD * workers:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Writer:
@@ -144,8 +120,13 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     report = state.images
     report.on_bad = settings.on_bad
     bar = tqdm(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
+
+    def load(planned: tuple[int, int, Draft, bool]) -> bytes | None:
+        *_, draft, is_copy = planned
+        return None if is_copy else check_image(source.images.read(draft["image"])).data
+
     drafts = plan.from_position(state.bucket, state.offset)
-    for bucket, offset, draft, future in _in_order(drafts, source.images, settings.workers):
+    for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers):
         state.done += 1
         bar.update()
         name = draft["source_id"]

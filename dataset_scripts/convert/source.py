@@ -9,11 +9,10 @@ from typing import Any
 
 import fsspec
 
+from dataset_scripts.annotations import read_published
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
-from dataset_scripts.json_stream import DamagedRecord, iterate_records
-from dataset_scripts.paths import UnsafePath, image_path
 from dataset_scripts.records import clean_record
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex
@@ -62,17 +61,7 @@ def annotation_files(root: str, storage_options: dict[str, Any]) -> dict[str, in
 
 def _finehard_drafts(files: list[str], storage_options: dict[str, Any], report: Report) -> Iterator[Draft]:
     for path in files:
-        for number, published in enumerate(iterate_records(path, storage_options)):
-            where = f"{PurePosixPath(path).name}[{number}]"
-            report.keep("records read")
-            if isinstance(published, DamagedRecord):
-                report.bad("record is no valid JSON", where, published.text)
-                continue
-            try:
-                source_id = image_path(published.get("f_path") if isinstance(published, dict) else None)
-            except UnsafePath as error:
-                report.bad("path leaves its root", where, error)
-                continue
+        for _, _, source_id, published in read_published(path, report, storage_options):
             record = clean_record(published, source_id, report)
             if record is not None:
                 yield {"image": source_id, **record}

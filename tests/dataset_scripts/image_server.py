@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 class ImageServer:
@@ -81,3 +85,17 @@ def serving(root: Path, delay: float = 0.0) -> Iterator[ImageServer]:
     finally:
         server._server.shutdown()
         server._server.server_close()
+
+
+def publish_urls(layout: Path, server: ImageServer, kind: Callable[[int], str]) -> list[str]:
+    """Moves the images behind the server and writes url2key_jsons and URL lists; gives the path of each image."""
+    published = [r for path in sorted(layout.glob("jsonfiles/*.json")) for r in json.loads(path.read_text())]
+    paths = [record["f_path"].removeprefix("grit-20m/data-12m/") for record in published]
+    (layout / "images").rename(server.root)
+    urls = [f"{server.url}/{kind(number)}/{path}" for number, path in enumerate(paths)]
+    (layout / "url2key_jsons").mkdir()
+    (layout / "coyo_image_0").mkdir()
+    content = dict(zip(urls, paths, strict=True))
+    (layout / "url2key_jsons" / "url2key_coyo_image_0.json").write_text(json.dumps(content))
+    pq.write_table(pa.table({"url": urls}), layout / "coyo_image_0" / "00000.parquet")
+    return paths

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from image_server import ImageServer, serving
+from image_server import publish_urls, serving
 
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.convert.__main__ import main
@@ -137,19 +136,6 @@ def test_settings_may_not_change_under_way(layout: Path, tmp_path: Path, monkeyp
 # --- download ---------------------------------------------------------------------------------------------------------
 
 
-def _publish_urls(layout: Path, server: ImageServer, kind: Callable[[int], str]) -> list[str]:
-    """Moves the images behind the server and writes url2key_jsons and URL lists; gives the path of each image."""
-    paths = [record["f_path"].removeprefix(PREFIX) for record in _published(layout)]
-    (layout / "images").rename(server.root)
-    urls = [f"{server.url}/{kind(number)}/{path}" for number, path in enumerate(paths)]
-    (layout / "url2key_jsons").mkdir()
-    (layout / "coyo_image_0").mkdir()
-    content = dict(zip(urls, paths, strict=True))
-    (layout / "url2key_jsons" / "url2key_coyo_image_0.json").write_text(json.dumps(content))
-    pq.write_table(pa.table({"url": urls}), layout / "coyo_image_0" / "00000.parquet")
-    return paths
-
-
 LIMITS = DownloadSettings(timeout=2.0, retries=1, backoff=0.01, max_bytes=1_000_000, private_hosts=True)
 
 
@@ -157,7 +143,7 @@ def test_images_are_downloaded_and_joined_while_they_are_written(layout: Path, t
     _run(layout, tmp_path / "local")
     kinds = {3: "gone", 5: "html", 7: "cut", 8: "huge", 9: "flaky", 11: "moved"}
     with serving(tmp_path / "pictures") as server:
-        paths = _publish_urls(layout, server, lambda number: kinds.get(number, "ok"))
+        paths = publish_urls(layout, server, lambda number: kinds.get(number, "ok"))
         manifest = _run(layout, tmp_path / "out", download=LIMITS)
         assert manifest["images"]["problems"] == {
             "HTTP 404": 1,
@@ -187,7 +173,7 @@ def test_what_img2dataset_left_is_taken_without_download(layout: Path, tmp_path:
     """Its numbering has nothing to do with ours; half of it lies in a folder, half in a tar."""
     _run(layout, tmp_path / "local")
     with serving(tmp_path / "pictures") as server:
-        paths = _publish_urls(layout, server, lambda number: "ok")
+        paths = publish_urls(layout, server, lambda number: "ok")
         found = tmp_path / "img2dataset"
         (found / "00000").mkdir(parents=True)
         rows: list[list[dict]] = [[], []]
@@ -212,7 +198,7 @@ def test_what_img2dataset_left_is_taken_without_download(layout: Path, tmp_path:
 
 def test_kill_and_resume_lose_and_repeat_nothing(layout: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "pictures", delay=0.05) as server:
-        paths = _publish_urls(layout, server, lambda number: "gone" if number % 10 == 0 else "ok")
+        paths = publish_urls(layout, server, lambda number: "gone" if number % 10 == 0 else "ok")
         base = [sys.executable, "-m", "dataset_scripts.convert", str(layout)]
         options = ["--download", "--private-hosts", "--shard-size", "6", "--workers", "2", "--retries", "0"]
         subprocess.run([*base, str(tmp_path / "whole"), *options], check=True, capture_output=True)

@@ -1,0 +1,67 @@
+"""Annotation files in FineHARD's published layout, read as a stream and joined with their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from dataset_scripts.ahead import in_order
+from dataset_scripts.image_sources import ImageSource, MissingImage
+from dataset_scripts.images import BadImage, check_image
+from dataset_scripts.json_stream import DamagedRecord, iterate_records
+from dataset_scripts.paths import UnsafePath, image_path
+from dataset_scripts.records import clean_record
+from dataset_scripts.report import Report
+
+_READERS = 4  # threads that read, fetch and decode images ahead
+
+
+def read_published(
+    path: str, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
+) -> Iterator[tuple[int, str, str, dict[str, Any]]]:
+    """Number, place, ``source_id`` and published record of each usable record of one annotation file.
+
+    Records before ``start``, and all but every ``stride``-th from there, are passed over without being counted.
+    """
+    for number, published in enumerate(iterate_records(path, storage_options)):
+        if number < start or (number - start) % stride:
+            continue
+        where = f"{PurePosixPath(path).name}[{number}]"
+        report.keep("records read")
+        if isinstance(published, DamagedRecord):
+            report.bad("record is no valid JSON", where, published.text)
+        elif not isinstance(published, dict):
+            report.bad("record is no object", where, published)
+        else:
+            try:
+                yield number, where, image_path(published.get("f_path")), published
+            except UnsafePath as error:
+                report.bad("path leaves its root", where, error)
+
+
+def read_annotation_file(
+    path: str, images: ImageSource, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbered records of the schema that have a usable image and caption; the rest is counted in ``report``.
+
+    ``image`` is ``{"path": None, "bytes": …}`` with bytes that :func:`~dataset_scripts.images.check_image` passed.
+    """
+
+    def load(item: tuple[int, str, str, dict[str, Any]]) -> bytes:
+        return check_image(images.read(item[2])).data
+
+    published_records = read_published(path, report, storage_options, start, stride)
+    for (number, where, source_id, published), image in in_order(published_records, load, _READERS):
+        try:
+            data = image.result()
+        except MissingImage as error:
+            report.missing(str(error), f"{where} {source_id}")
+            continue
+        except BadImage as error:
+            report.bad(error.reason, f"{where} {source_id}", error)
+            continue
+        record = clean_record(published, source_id, report)
+        if record is not None:
+            report.keep("records kept")
+            yield number, {"image": {"path": None, "bytes": data}, **record}
