@@ -61,6 +61,9 @@ class FGCLIPTrainingArguments(TrainingArguments):
     text_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the text encoder, where it differs from the rest."}
     )
+    init_temperature: float | None = field(
+        default=None, metadata={"help": "Start all temperatures here instead of at the checkpoint's (stage 1: 0.07)."}
+    )
     max_scale: float = field(
         default=100.0, metadata={"help": "Largest inverse temperature, as in CLIP; temperatures are clamped to it."}
     )
@@ -74,6 +77,11 @@ class FGCLIPTrainingArguments(TrainingArguments):
         for name in ("regional_loss_weight", "hard_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.init_temperature is not None and not 1 / self.max_scale <= self.init_temperature <= 1:
+            raise ValueError(
+                f"init_temperature must lie in [1 / max_scale, 1] = [{1 / self.max_scale:g}, 1], "
+                f"got {self.init_temperature}."
+            )
         if self.max_scale <= 1:
             raise ValueError(f"max_scale must be above 1 (a temperature below 1), got {self.max_scale}.")
         super().__post_init__()
@@ -87,8 +95,9 @@ class FGCLIPTrainingArguments(TrainingArguments):
 
 @dataclass
 class Stage1Arguments(FGCLIPTrainingArguments):
-    """Stage 1 (section 4.1): the global loss on long and short captions, one epoch."""
+    """Stage 1 (section 4.1): the global loss on long and short captions, one epoch; temperatures start at 0.07."""
 
+    init_temperature: float | None = 0.07
     output_dir: str = "outputs/stage1"
     per_device_train_batch_size: int = 384
     learning_rate: float = 1e-4

@@ -11,6 +11,7 @@ from .augmentation import Augmentation
 from .cli import parse_arguments
 from .collator import FGCLIPCollator
 from .data import load_records
+from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def train(
         source["attn_implementation"] = model_arguments.attn_implementation
     # Master weights stay in float32, whatever the checkpoint was stored in.
     model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
+    if arguments.init_temperature is not None:
+        set_temperatures(model, arguments.init_temperature)
     augmentation = Augmentation(flip=data_arguments.flip, min_crop=data_arguments.min_crop)
     collator = FGCLIPCollator(
         processor,

@@ -13,6 +13,13 @@ from modeling_fgclip import FGCLIPModel
 TEMPERATURES = {"global": "logit_scale", "regional": "logit_scale_finegraind", "hard": "logit_scale_hardneg"}
 
 
+@torch.no_grad()
+def set_temperatures(model: FGCLIPModel, temperature: float) -> None:
+    """Starts all three temperatures anew, as stage 1 does at 0.07 (section 4.1)."""
+    for name in TEMPERATURES.values():
+        getattr(model, name).fill_(-math.log(temperature))
+
+
 def prepare_temperatures(model: FGCLIPModel) -> None:
     """Gives temperatures the shape (1,): sharded optimisers (FSDP2, DeepSpeed) cannot hold 0-dimensional parameters."""
     for name in TEMPERATURES.values():

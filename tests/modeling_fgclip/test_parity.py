@@ -1,10 +1,10 @@
 """The published model's numbers (tests/fixtures/README.md), to 1e-4 relative or better in float32."""
 
 import torch
-from modeling_fgclip import FGCLIPModel, pack_texts
-from modeling_fgclip.text_encoder import stretch_positions
 from torch.testing import assert_close
 
+from modeling_fgclip import FGCLIPModel, pack_texts
+from modeling_fgclip.text_encoder import stretch_positions
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from modeling_fgclip.region_pooling import interpolation_weights, pool_regions
 from torch.testing import assert_close
+
+from modeling_fgclip.region_pooling import interpolation_weights, pool_regions
 
 
 def naive_roi_align(features: torch.Tensor, box: torch.Tensor, bins: int = 1) -> torch.Tensor:

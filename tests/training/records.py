@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-
 COLOURS = ["red", "green", "blue", "yellow", "black", "white", "grey", "pink", "orange", "purple", "brown"]
 SHAPES = ["star", "circle", "square", "dog", "cat", "bird", "sofa", "field"]
 

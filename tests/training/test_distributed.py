@@ -6,14 +6,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
 from training.collator import FGCLIPCollator
 from training.objective import Objective
-
 
 OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
 
@@ -38,7 +37,9 @@ def step(model: torch.nn.Module, processor: FGCLIPProcessor, records: list[dict]
         for region in record["regions"]:
             region["long_expr"] = None
     batch = FGCLIPCollator(processor)(records)
-    losses = OBJECTIVE.losses(model(**{name: batch[name] for name in ("pixel_values", "packed_texts", "boxes")}), batch)
+    losses = OBJECTIVE.losses(
+        model(**{name: batch[name] for name in ("pixel_values", "packed_texts", "boxes")}), batch
+    )
     loss = OBJECTIVE.total(losses)
     loss.backward()
     module = getattr(model, "module", model)
@@ -60,7 +61,7 @@ def worker(rank: int, checkpoint: str, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folder of a checkpoint and that of what two processes made of it."""
-    from tests.conftest import make_tiny_model, make_processor
+    from tests.conftest import make_processor, make_tiny_model
 
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("results")
     processor = make_processor()
@@ -82,4 +83,6 @@ def test_two_processes_equal_one(two_processes, case):
         for rank in ranks:
             expected = torch.zeros(()) if gradient is None else gradient
             got = rank["gradients"][name]
-            assert_close(got, expected.expand_as(got), rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+            assert_close(
+                got, expected.expand_as(got), rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from modeling_fgclip import FGCLIPModel, pack_texts
 from torch.testing import assert_close
 
+from modeling_fgclip import FGCLIPModel, pack_texts
 from training.collator import NO_TEXT
 from training.objective import Objective
-
 
 OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
@@ -60,6 +59,8 @@ def test_gradients(golden_model, losses, golden):
     assert len(expected) == 13
     for name, gradient in expected.items():
         scale = gradient.abs().max().item()
-        assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-4 * scale, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            gradients[name], gradient, rtol=1e-4, atol=1e-4 * scale, msg=lambda text, name=name: f"{name}: {text}"
+        )
     norm = torch.stack([gradient.norm() for gradient in gradients.values() if gradient is not None]).norm()
     assert_close(norm, golden["grad_norm_total"], **CLOSE)

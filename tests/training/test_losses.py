@@ -8,7 +8,6 @@ from torch.testing import assert_close
 from training.losses import global_contrastive_loss, hard_negative_loss, regional_contrastive_loss
 from training.losses.contrastive import contrastive_loss
 
-
 SCALE = torch.tensor(5.0)
 
 

@@ -1,0 +1,65 @@
+"""Packed texts against the padded path: equal features, equal gradients."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from modeling_fgclip import FGCLIPModel, pack_texts
+
+TEXTS = [
+    "a dog",
+    "a light red wooden star with a dark blue border at the top left of the scene",
+    "a cat",
+    "two objects on a plain grey background with soft light and a bird in a tree",
+    "dog",
+]
+LONG = [False, True, True, False, True]
+
+
+def padded_features(model: FGCLIPModel, processor) -> torch.Tensor:
+    rows = [
+        model.get_text_features(processor(text=text, long_text=is_long)["input_ids"], walk_short_pos=not is_long)
+        for text, is_long in zip(TEXTS, LONG, strict=True)
+    ]
+    return torch.cat(rows)
+
+
+def packed_features(model: FGCLIPModel, processor) -> torch.Tensor:
+    encoded = [processor.encode_texts([text], is_long)[0] for text, is_long in zip(TEXTS, LONG, strict=True)]
+    return model.get_packed_text_features(pack_texts(encoded, LONG))
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_equals_padded(tiny_model, processor, implementation):
+    tiny_model.set_attn_implementation(implementation)
+    gradients = []
+    for features in (padded_features(tiny_model, processor), packed_features(tiny_model, processor)):
+        tiny_model.zero_grad()
+        (features.square().sum() + features[:, 0].sum()).backward()
+        gradients.append({name: p.grad for name, p in tiny_model.text_model.named_parameters()})
+        gradients[-1]["features"] = features.detach()
+    for name, gradient in gradients[0].items():
+        assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_flag_for_each_text(tiny_model, processor):
+    """Short and long texts side by side in one padded batch."""
+    inputs = processor(text=TEXTS, long_text=True)
+    mixed = tiny_model.get_text_features(inputs["input_ids"], walk_short_pos=~torch.tensor(LONG))
+    assert_close(mixed, padded_features(tiny_model, processor), rtol=1e-4, atol=1e-5)
+
+
+def test_layout():
+    packed = pack_texts([[1, 5, 6, 9], [1, 9], [1, 7, 9], [1, 8, 9]], [False, True, False, True])
+    assert packed["input_ids"].tolist() == [1, 9, 1, 7, 9, 1, 8, 9, 1, 5, 6, 9]
+    assert packed["position_ids"].tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
+    assert packed["cu_seqlens"].tolist() == [0, 2, 5, 8, 12]
+    assert packed["length_groups"] == [(1, 2), (2, 3), (1, 4)]
+    assert packed["long_text"].tolist() == [True, False, True, False]
+    assert packed["restore"].tolist() == [3, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("texts", "flags"), [([], []), ([[1, 2], []], [True, True]), ([[1, 2]], [])])
+def test_refuses_what_it_cannot_pack(texts, flags):
+    with pytest.raises(ValueError, match="pack_texts"):
+        pack_texts(texts, flags)

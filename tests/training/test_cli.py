@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from training.arguments import Stage1Arguments, Stage2Arguments
+from training.cli import parse_arguments
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*stage*.yaml"))
+REQUIRED = ["--model_name_or_path", "m", "--train_data", "a", "b"]
+
+
+def parse(stage, tmp_path, *arguments):
+    return parse_arguments(stage, [*REQUIRED, "--output_dir", str(tmp_path), "--bf16", "False", *arguments])
+
+
+def test_paper_defaults(tmp_path):
+    _, data, first = parse(Stage1Arguments, tmp_path)
+    _, _, second = parse(Stage2Arguments, tmp_path)
+    assert data.train_data == ["a", "b"]
+    assert (first.per_device_train_batch_size, first.learning_rate, first.weight_decay) == (384, 1e-4, 0.05)
+    assert (first.warmup_steps, first.init_temperature, first.objective.uses_regions) == (200, 0.07, False)
+    assert (second.per_device_train_batch_size, second.learning_rate, second.weight_decay) == (512, 1e-6, 0.001)
+    assert (second.objective.regional_weight, second.objective.hard_weight) == (0.1, 0.5)
+    assert (first.adam_beta1, first.adam_beta2) == (second.adam_beta1, second.adam_beta2) == (0.9, 0.98)
+
+
+def test_command_line_wins_over_recipe(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rate: 3.0e-4\nweight_decay: 0.2\nmodel_name_or_path: from_recipe\ntrain_data: [c]\n")
+    model, data, arguments = parse_arguments(
+        Stage1Arguments, ["--config", str(recipe), "--weight_decay", "0.3", "--bf16", "False", "--use_cpu"]
+    )
+    assert (model.model_name_or_path, data.train_data) == ("from_recipe", ["c"])
+    assert (arguments.learning_rate, arguments.weight_decay) == (3e-4, 0.3)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_parses(recipe, tmp_path):
+    stage = Stage1Arguments if "stage1" in recipe.name else Stage2Arguments
+    # tf32 and tensorboard are what a GPU machine has.
+    arguments = ["--config", str(recipe), "--tf32", "False", "--use_cpu", "--report_to", "none"]
+    _, _, parsed = parse(stage, tmp_path, *arguments)
+    assert parsed.objective.uses_regions == ("stage2" in recipe.name)
+
+
+def test_unknown_option_is_refused_with_a_suggestion(tmp_path):
+    with pytest.raises(ValueError, match=r"learning_rat' on the command line.* --learning_rate"):
+        parse(Stage1Arguments, tmp_path, "--learning_rat", "1")
+    with pytest.raises(ValueError, match="--learning_rat"):
+        parse(Stage1Arguments, tmp_path, "--learning_rat=1")
+
+
+def test_unknown_key_of_a_recipe_is_refused(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("hard_loss_wieght: 0.5\n")
+    with pytest.raises(ValueError, match=r"hard_loss_wieght.*recipe.yaml.*hard_loss_weight"):
+        parse(Stage2Arguments, tmp_path, "--config", str(recipe))
+
+
+def test_missing_recipe_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not a file"):
+        parse(Stage1Arguments, tmp_path, "--config", str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--fp16", "True", "bf16"),
+        ("--hard_loss_weight", "-1", "negative"),
+        ("--max_scale", "0.5", "max_scale"),
+        ("--init_temperature", "3", "init_temperature"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(tmp_path, option, value, message):
+    with pytest.raises(ValueError, match=message):
+        parse(Stage2Arguments, tmp_path, option, value)
