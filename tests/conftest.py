@@ -64,7 +64,7 @@ def golden_model(golden_checkpoint: Path) -> FGCLIPModel:
 
 
 def make_processor() -> FGCLIPProcessor:
-    tokenizer = train_tokenizer(CAPTIONS * 2, vocab_size=600)
+    tokenizer = train_tokenizer(CAPTIONS * 2, vocab_size=800)
     return FGCLIPProcessor(CLIPImageProcessorPil(size={"height": 64, "width": 64}), tokenizer)
 
 
