@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from dataset_scripts.report import Report
 
 # Rounded coordinates overshoot by a little; what lies farther out is a mistake, such as pixels for fractions.
 BOX_TOLERANCE = 0.01
+BoxFormat = Literal["normalized", "xyxy", "xywh"]
 
 
 def clean_text(value: object, kind: str, where: str, report: Report) -> str | None:
@@ -97,11 +98,44 @@ def _clean_region(info: object, where: str, report: Report) -> dict[str, Any] | 
         report.bad("score is no finite number", where, score)
         return None
     has_negatives = info.get("flag_short_neg", 1)
-    wrong = clean_negatives(info.get("short_expr_negs"), short, where, report) if has_negatives else []
+    wrong = (
+        clean_negatives(info.get("short_expr_negs", info.get("negatives")), short, where, report)
+        if has_negatives
+        else []
+    )
     report.keep("regions")
     report.keep("negatives", len(wrong))
     report.keep("regions with negatives", bool(wrong))
     return {"bbox": box, "score": float(score), "short_expr": short, "long_expr": long, "negatives": wrong}
+
+
+def clean_regions(infos: object, where: str, report: Report) -> list[dict[str, Any]]:
+    """The usable ones of a list of regions with normalised boxes."""
+    if infos is None:
+        return []
+    if not isinstance(infos, list | tuple):
+        report.bad("regions are no list", where, infos)
+        return []
+    regions = (_clean_region(info, f"{where} region {number}", report) for number, info in enumerate(infos))
+    return [region for region in regions if region is not None]
+
+
+def to_fractions(box: object, box_format: BoxFormat, width: float, height: float) -> object:
+    """A box in any format as normalised x1, y1, x2, y2; what is no box of numbers is given back for the check to name.
+
+    Args:
+        box: list that begins with four numbers; anything behind them, such as a score, is kept.
+        box_format: ``"normalized"``, ``"xyxy"`` or ``"xywh"``, the latter two in pixels.
+        width, height: of the image, in pixels.
+    """
+    if box_format == "normalized" or not isinstance(box, list | tuple) or not all(map(_is_number, box[:4])):
+        return box
+    if len(box) < 4:
+        return box
+    x1, y1, x2, y2 = box[:4]
+    if box_format == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    return [x1 / width, y1 / height, x2 / width, y2 / height, *box[4:]]
 
 
 def clean_record(published: object, source_id: str, report: Report) -> dict[str, Any] | None:
@@ -120,14 +154,9 @@ def clean_record(published: object, source_id: str, report: Report) -> dict[str,
     if caption is None and short is None:
         report.bad("record without a caption", source_id)
         return None
-    infos = published.get("bbox_info") or []
-    if not isinstance(infos, list):
-        report.bad("bbox_info is no list", source_id, infos)
-        infos = []
-    regions = (_clean_region(info, f"{source_id} region {number}", report) for number, info in enumerate(infos))
     return {
         "caption": caption,
         "short_caption": short,
-        "regions": [region for region in regions if region is not None],
+        "regions": clean_regions(published.get("bbox_info"), source_id, report),
         "source_id": source_id,
     }

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.ahead import in_order
 from dataset_scripts.convert.plan import Plan
-from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.convert.source import Draft, Source, with_boxes
 from dataset_scripts.image_sources import MissingImage
-from dataset_scripts.images import BadImage, check_image
+from dataset_scripts.images import BadImage, CheckedImage, check_image
 from dataset_scripts.paths import UnsafePath
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_json, write_manifest
@@ -79,12 +79,13 @@ class _Writer:
         self._shard: ShardFile | None = None
         self._in_shard: list[str] = []
 
-    def add(self, draft: Draft, data: bytes) -> None:
+    def add(self, draft: Draft, image: CheckedImage) -> None:
         if self._shard is None:
             name = f"{self.settings.split}-{len(self.state.shards):05d}"
             self._shard = ShardFile(self.output, name, self.settings.shard_format)
-        self._shard.add({**draft, "image": {"path": None, "bytes": data}})
-        self._in_shard.append(draft["image"])
+        name, draft = draft["image"], with_boxes(draft, image, self.state.images)
+        self._shard.add({**draft, "image": {"path": None, "bytes": image.data}})
+        self._in_shard.append(name)
         images = self.state.images
         images.keep("records kept")
         images.keep("regions kept", len(draft["regions"]))
@@ -121,9 +122,9 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     report.on_bad = settings.on_bad
     bar = tqdm(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
 
-    def load(planned: tuple[int, int, Draft, bool]) -> bytes | None:
+    def load(planned: tuple[int, int, Draft, bool]) -> CheckedImage | None:
         *_, draft, is_copy = planned
-        return None if is_copy else check_image(source.images.read(draft["image"])).data
+        return None if is_copy else check_image(source.images.read(draft["image"]))
 
     drafts = plan.from_position(state.bucket, state.offset)
     for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers):
@@ -131,11 +132,11 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
         bar.update()
         name = draft["source_id"]
         try:
-            data = future.result()
-            if data is None:
+            image = future.result()
+            if image is None:
                 report.bad("record is repeated", name)
             else:
-                writer.add(draft, data)
+                writer.add(draft, image)
         except MissingImage as error:
             report.missing(str(error), name)
             writer.leave_out(draft, str(error))

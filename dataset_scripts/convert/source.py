@@ -13,13 +13,31 @@ from dataset_scripts.annotations import read_published
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
-from dataset_scripts.records import clean_record
+from dataset_scripts.images import CheckedImage
+from dataset_scripts.records import clean_record, clean_regions, to_fractions
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
 
-# A record of the schema whose ``image`` is the text that an ImageSource understands.
+# A record of the schema whose ``image`` is the text that an ImageSource understands. With a key ``box_format`` its
+# regions are still as received, with boxes in pixels, until the image and so its size is known.
 Draft = dict[str, Any]
+
+
+def with_boxes(draft: Draft, image: CheckedImage, report: Report) -> Draft:
+    """The draft with its regions checked and in fractions of the image, if they are not yet."""
+    if "box_format" not in draft:
+        return draft
+    rest = {name: value for name, value in draft.items() if name != "box_format"}
+    infos = draft["regions"]
+    if isinstance(infos, list):
+        infos = [
+            {**info, "bbox": to_fractions(info.get("bbox"), draft["box_format"], image.width, image.height)}
+            if isinstance(info, dict)
+            else info
+            for info in infos
+        ]
+    return {**rest, "regions": clean_regions(infos, draft["source_id"], report)}
 
 
 @dataclass

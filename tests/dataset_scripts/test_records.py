@@ -92,7 +92,7 @@ def test_a_bad_region_costs_no_other_region() -> None:
     assert sum(report.problems.values()) == 4
     record = clean_record({"caption": "c", "bbox_info": {"0": good}}, "x", report)
     assert record["regions"] == []
-    assert report.problems["bbox_info is no list"] == 1
+    assert report.problems["regions are no list"] == 1
 
 
 @pytest.mark.parametrize("negatives", [["a cat", "A Dog", "a cat", "", 7], {"0": "a cat", "1": "a dog", "2": "A CAT"}])

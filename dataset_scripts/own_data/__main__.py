@@ -1,0 +1,119 @@
+"""``python -m dataset_scripts.own_data KIND …``: other data sets to trainable shards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dataset_scripts.convert.__main__ import add_output_arguments, output_settings, print_coverage
+from dataset_scripts.convert.pipeline import convert
+from dataset_scripts.convert.source import Source
+from dataset_scripts.own_data import (
+    Columns,
+    coco_source,
+    flickr30k_source,
+    hub_source,
+    referring_source,
+    table_source,
+    webdataset_source,
+)
+
+_BOX_FORMATS = ("normalized", "xyxy", "xywh")
+
+
+def _add_columns(parser: argparse.ArgumentParser, image: bool = True) -> None:
+    defaults = Columns()
+    group = parser.add_argument_group("columns (a dot reaches into a nested one)")
+    if image:
+        group.add_argument("--image-column", default=defaults.image)
+    group.add_argument("--caption-column", default=None, help="long caption")
+    group.add_argument("--short-caption-column", default=None)
+    group.add_argument("--regions-column", default=None, help="list of bbox, short_expr, long_expr, negatives, score")
+    group.add_argument("--id-column", default=None)
+    group.add_argument(
+        "--box-format", choices=_BOX_FORMATS, default=defaults.box_format, help="the latter two in pixels"
+    )
+
+
+def _columns(options: argparse.Namespace) -> Columns:
+    if options.caption_column is None and options.short_caption_column is None:
+        raise ValueError("name at least one of --caption-column and --short-caption-column")
+    return Columns(
+        image=getattr(options, "image_column", "image"),
+        caption=options.caption_column,
+        short_caption=options.short_caption_column,
+        regions=options.regions_column,
+        source_id=options.id_column,
+        box_format=options.box_format,
+    )
+
+
+def _source(options: argparse.Namespace) -> Source:
+    match options.kind:
+        case "coco":
+            return coco_source(options.captions, options.instances, options.images)
+        case "flickr30k":
+            return flickr30k_source(options.annotations, options.images)
+        case "referring":
+            return referring_source(options.file, options.images, options.box_format)
+        case "table":
+            return table_source(options.file, options.images or str(options.file.parent), _columns(options))
+        case "webdataset":
+            return webdataset_source(options.folder, _columns(options))
+        case _:
+            return hub_source(
+                options.name, _columns(options), options.hub_split, options.hub_config, options.hub_revision
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dataset_scripts.own_data", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+
+    def add(name: str, description: str) -> argparse.ArgumentParser:
+        one = kinds.add_parser(
+            name, help=description, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        one.add_argument("--output", type=Path, required=True, help="folder of the shards")
+        add_output_arguments(one)
+        return one
+
+    one = add("coco", "COCO captions, and instances as regions")
+    one.add_argument("captions", type=Path, help="captions_*.json")
+    one.add_argument("--instances", type=Path, default=None, help="instances_*.json")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one = add("flickr30k", "Flickr30k Entities")
+    one.add_argument("annotations", type=Path, help="folder with Sentences/ and Annotations/")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one = add("referring", "referring expressions as JSON")
+    one.add_argument("file", type=Path, help=".json or .jsonl")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one.add_argument("--box-format", choices=_BOX_FORMATS, default="xywh")
+    one = add("table", "a CSV, TSV, JSON or JSON lines file beside a folder of images")
+    one.add_argument("file", type=Path)
+    one.add_argument("--images", default=None, help="folder or URL of the images; by default the file's folder")
+    _add_columns(one)
+    one = add("webdataset", "WebDataset tars")
+    one.add_argument("folder", type=Path, help="with *.tar")
+    _add_columns(one, image=False)
+    one = add("hub", "a data set on the Hugging Face Hub")
+    one.add_argument("name", help="owner/name")
+    one.add_argument("--hub-split", default="train", help="which split to read")
+    one.add_argument("--hub-config", default=None)
+    one.add_argument("--hub-revision", default=None)
+    _add_columns(one)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    try:
+        manifest = convert(_source(options), options.output, output_settings(options), options.retry)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    print_coverage(manifest, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Flickr30k Entities: captions whose phrases are tied to boxes (Plummer et al. 2015)."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.own_data.coco import fingerprint_files, join_captions
+from dataset_scripts.records import clean_regions, clean_text, to_fractions
+from dataset_scripts.report import Report
+
+_PHRASE = re.compile(r"\[/EN#(\d+)(?:/[^ \]]+)* ([^\]]+)\]")
+
+
+def parse_sentence(line: str) -> tuple[str, list[tuple[str, str]]]:
+    """Plain text, and (entity, phrase) pairs, of ``[/EN#1/people Two men] look at [/EN#2/other a dog] .``"""
+    pairs = _PHRASE.findall(line)
+    return re.sub(r" ([.,;!?'])", r"\1", _PHRASE.sub(r"\2", line)).strip(), pairs
+
+
+def _boxes(path: Path) -> tuple[float, float, dict[str, list[list[float]]]]:
+    """Width, height, and the boxes of each entity in pixels."""
+    tree = ElementTree.parse(path)
+    width, height = (float(tree.findtext(f"size/{side}") or "nan") for side in ("width", "height"))
+    boxes: dict[str, list[list[float]]] = defaultdict(list)
+    for thing in tree.iter("object"):
+        box = thing.find("bndbox")
+        if box is not None:
+            corners = [float(box.findtext(edge) or "nan") for edge in ("xmin", "ymin", "xmax", "ymax")]
+            for name in thing.iter("name"):
+                boxes[(name.text or "").strip()].append(corners)
+    return width, height, boxes
+
+
+def flickr30k_source(annotations: Path, images: str) -> Source:
+    """An entity's shortest phrase is the short expression, its longest the long one.
+
+    Entities of several boxes ("two men") are left out and counted, because no single box is what the phrase says.
+
+    Args:
+        annotations: folder with ``Sentences/*.txt`` and ``Annotations/*.xml``.
+        images: folder or URL with ``ID.jpg``.
+
+    Raises:
+        ValueError: the folders are not there.
+    """
+    sentences = sorted((annotations / "Sentences").glob("*.txt"))
+    if not sentences:
+        raise ValueError(f"{annotations} has no Sentences/*.txt; it must be the unpacked Flickr30k Entities")
+
+    def drafts(report: Report) -> Iterator[Draft]:
+        for path in sentences:
+            report.keep("records read")
+            captions, phrases = [], defaultdict(list)
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                text, pairs = parse_sentence(line)
+                if (text := clean_text(text, "caption", path.name, report)) is not None:
+                    captions.append(text)
+                    for entity, phrase in pairs:
+                        phrases[entity].append(phrase)
+            long, short = join_captions(captions)
+            if short is None:
+                report.bad("record without a caption", path.name)
+                continue
+            infos = []
+            try:
+                width, height, boxes = _boxes(annotations / "Annotations" / f"{path.stem}.xml")
+            except (FileNotFoundError, ElementTree.ParseError, ValueError) as error:
+                report.bad("boxes are missing or damaged", path.name, error)
+                width = height = 1.0
+                boxes = {}
+            for entity, found in boxes.items():
+                if entity not in phrases:
+                    continue
+                if len(found) > 1:
+                    report.bad("phrase of several boxes", f"{path.name} entity {entity}")
+                    continue
+                by_length = sorted(phrases[entity], key=len)
+                box = to_fractions(found[0], "xyxy", width, height)
+                infos.append({"bbox": box, "short_expr": by_length[0], "long_expr": by_length[-1]})
+            yield {
+                "image": f"{path.stem}.jpg",
+                "caption": long,
+                "short_caption": short,
+                "regions": clean_regions(infos, path.stem, report),
+                "source_id": f"{path.stem}.jpg",
+            }
+
+    size = sum(path.stat().st_size for path in sentences)
+    return Source("flickr30k_entities", fingerprint_files([annotations]), drafts, FolderImages(images), size)
