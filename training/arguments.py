@@ -58,6 +58,23 @@ class FGCLIPTrainingArguments(TrainingArguments):
 
     regional_loss_weight: float = field(default=0.0, metadata={"help": "alpha of equation 5; 0 leaves the loss out."})
     hard_loss_weight: float = field(default=0.0, metadata={"help": "beta of equation 5; 0 leaves the loss out."})
+    regional_negatives: str = field(
+        default="all",
+        metadata={
+            "help": "Negatives of a region: of all ranks, or as published of its own.",
+            "choices": ["all", "rank"],
+        },
+    )
+    mask_duplicates: bool = field(
+        default=False, metadata={"help": "Equal captions or phrases in a batch are no negatives of each other."}
+    )
+    gradient_caching: bool = field(
+        default=False,
+        metadata={
+            "help": "Make one contrastive batch of all gradient_accumulation_steps batches of all ranks, at the memory "
+            "of one and a third more computation (GradCache). Gradients equal those of the large batch."
+        },
+    )
     text_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the text encoder, where it differs from the rest."}
     )
@@ -77,6 +94,8 @@ class FGCLIPTrainingArguments(TrainingArguments):
         for name in ("regional_loss_weight", "hard_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.regional_negatives not in ("all", "rank"):
+            raise ValueError(f"regional_negatives is 'all' or 'rank', got {self.regional_negatives!r}.")
         if self.init_temperature is not None and not 1 / self.max_scale <= self.init_temperature <= 1:
             raise ValueError(
                 f"init_temperature must lie in [1 / max_scale, 1] = [{1 / self.max_scale:g}, 1], "
@@ -90,7 +109,12 @@ class FGCLIPTrainingArguments(TrainingArguments):
 
     @property
     def objective(self) -> Objective:
-        return Objective(regional_weight=self.regional_loss_weight, hard_weight=self.hard_loss_weight)
+        return Objective(
+            regional_weight=self.regional_loss_weight,
+            hard_weight=self.hard_loss_weight,
+            regional_over_ranks=self.regional_negatives == "all",
+            mask_duplicates=self.mask_duplicates,
+        )
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """From records to a batch: one tensor of images, one pack of distinct texts, and who belongs to whom."""
 
+import hashlib
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class FGCLIPCollator:
         """Returns a batch of B images, N distinct texts and R regions with hard negatives.
 
         - `pixel_values` (B, 3, S, S); `packed_texts`, N texts; `source_ids`, B strings
+        - `text_hash` (N,): equal for equal texts, on any rank
         - `long_index`, `short_index` (B,): rows of the captions among the texts, -1 for a missing one
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
           `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
@@ -80,6 +82,7 @@ class FGCLIPCollator:
                 f"Received {len(records)} records without any text (source ids {batch['source_ids'][:3]}…); every "
                 "record needs `caption` or `short_caption`."
             )
+        batch["text_hash"] = torch.tensor([_hash(text) for text, _ in texts.rows])
         batch["packed_texts"] = self._pack(texts)
         return batch
 
@@ -125,3 +128,8 @@ class FGCLIPCollator:
                 encoded = self.processor.encode_texts(new, long_text)
                 self._token_ids.update({(text, long_text): ids for text, ids in zip(new, encoded, strict=True)})
         return pack_texts([self._token_ids[row] for row in texts.rows], [is_long for _, is_long in texts.rows])
+
+
+def _hash(text: str) -> int:
+    """63 bits that are the same in every process, unlike Python's own hash."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

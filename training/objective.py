@@ -17,10 +17,14 @@ class Objective:
     Args:
         regional_weight: alpha; 0 leaves the loss out.
         hard_weight: beta; 0 leaves the loss out.
+        regional_over_ranks: whether a region's negatives come from all ranks or, as published, from its own alone.
+        mask_duplicates: whether pairs with equal texts are no negatives of each other (published: they are).
     """
 
     regional_weight: float = 0.0
     hard_weight: float = 0.0
+    regional_over_ranks: bool = True
+    mask_duplicates: bool = False
 
     @property
     def uses_regions(self) -> bool:
@@ -46,17 +50,36 @@ class Objective:
         image, text = output.image_embeds, output.text_embeds
         long_text, has_long = _look_up(text, batch["long_index"])
         short_text, has_short = _look_up(text, batch["short_index"])
-        losses = {"global": global_contrastive_loss(image, long_text, short_text, global_scale, has_long, has_short)}
+        losses = {
+            "global": global_contrastive_loss(
+                image,
+                long_text,
+                short_text,
+                global_scale,
+                has_long,
+                has_short,
+                self._identity(batch, "long_index"),
+                self._identity(batch, "short_index"),
+            )
+        }
         if self.regional_weight:
             region_text, has_region = _look_up(text, batch["region_index"])
             losses["regional"] = regional_contrastive_loss(
-                output.region_embeds, region_text, regional_scale, has_region
+                output.region_embeds,
+                region_text,
+                regional_scale,
+                has_region,
+                self._identity(batch, "region_index"),
+                self.regional_over_ranks,
             )
         if self.hard_weight:
             hard_text, has_hard = _look_up(text, batch["hard_index"])
             hard_region = output.region_embeds.flatten(0, 1)[batch["hard_region_index"]]
             losses["hard"] = hard_negative_loss(hard_region, hard_text, hard_scale, has_hard)
         return losses
+
+    def _identity(self, batch: dict[str, torch.Tensor], index: str) -> torch.Tensor | None:
+        return batch["text_hash"][batch[index].clamp(min=0)] if self.mask_duplicates else None
 
 
 def _look_up(text: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,14 +3,16 @@
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .collator import NO_TEXT, FGCLIPCollator
 from .data_loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .gradient_cache import CachedBatch, cache_gradients
 from .optimizer import parameter_groups
 from .run_log import RunLog
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
@@ -56,6 +58,9 @@ class FGCLIPTrainer(Trainer):
             regions = {} if self.objective.uses_regions else {"max_regions": 0}
             data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
         self.run_log = RunLog()
+        self._step_batches: list[dict[str, Any]] = []
+        self._cached_batches: list[CachedBatch] = []
+        self._step_loss = torch.zeros(())
         super().__init__(
             model=model,
             args=args,
@@ -95,18 +100,55 @@ class FGCLIPTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Equation 5 on a batch of [`FGCLIPCollator`]: one forward, then the losses."""
-        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS if name in inputs})
+        outputs = embed(model, inputs)
         losses = self.objective.losses(outputs, inputs)
         loss = self.objective.total(losses)
+        self._watch(loss, losses, [inputs])
+        return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, *arguments: Any, **settings: Any) -> tuple[list, torch.Tensor | int | None]:
+        batches, items = super().get_batch_samples(*arguments, **settings)
+        self._step_batches, self._cached_batches = batches, []
+        return batches, items
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """A backward pass on a batch; with gradient caching, of its share of the whole step's contrastive batch."""
+        if not self.args.gradient_caching:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        if not self._cached_batches:
+            self._cache_step(model)
+        cached = self._cached_batches.pop(0)
+        with torch.random.fork_rng():
+            torch.set_rng_state(cached.random_state)
+            loss = cached.loss(embed(model, self._prepare_inputs(inputs)))
+        is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
+        return self._step_loss / len(self._step_batches)
+
+    def _cache_step(self, model: torch.nn.Module) -> None:
+        losses, self._cached_batches = cache_gradients(
+            lambda batch: embed(model, self._prepare_inputs(batch)), self._step_batches, self.objective
+        )
+        self._step_loss = self.objective.total(losses)
+        self._watch(self._step_loss, losses, self._step_batches)
+
+    def _watch(self, loss: torch.Tensor, losses: dict[str, torch.Tensor], batches: list[dict[str, Any]]) -> None:
+        """Notes a step's losses and counts, and stops at a loss that is not finite."""
         if not torch.isfinite(loss):
             values = {name: value.item() for name, value in losses.items()}
             raise FloatingPointError(
                 f"The loss is not finite at step {self.state.global_step}: {values}, temperatures "
-                f"{self._temperatures()}. Batch: {inputs['source_ids']}. Lower the learning rate, clip gradients "
-                "(max_grad_norm), or look at these records."
+                f"{self._temperatures()}. Batch: {[source for batch in batches for source in batch['source_ids']]}. "
+                "Lower the learning rate, clip gradients (max_grad_norm), or look at these records."
             )
-        self.run_log.add(losses, _counts(inputs))
-        return (loss, outputs) if return_outputs else loss
+        counts = [_counts(batch) for batch in batches]
+        self.run_log.add(losses, {name: sum(count[name] for count in counts) for name in counts[0]})
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -136,6 +178,11 @@ class FGCLIPTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         super()._save(output_dir, checkpoint_state(self.model.state_dict() if state_dict is None else state_dict))
+
+
+def embed(model: torch.nn.Module, inputs: dict[str, Any]) -> FGCLIPOutput:
+    """The one forward of a step: everything the losses need of a batch of the collator."""
+    return model(**{name: inputs[name] for name in MODEL_INPUTS if name in inputs})
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:

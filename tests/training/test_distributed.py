@@ -1,5 +1,6 @@
 """Two processes against one: the same loss and the same gradients, with uneven regions and with none."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from torch.testing import assert_close
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
 from training.collator import FGCLIPCollator
+from training.gradient_cache import cache_gradients
 from training.objective import Objective
+from training.trainer import embed
 
 OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
 
@@ -43,7 +46,27 @@ def step(model: torch.nn.Module, processor: FGCLIPProcessor, records: list[dict]
     loss = OBJECTIVE.total(losses)
     loss.backward()
     module = getattr(model, "module", model)
-    return loss.item(), {name: parameter.grad for name, parameter in module.named_parameters()}
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+    return loss.item(), gradients
+
+
+def without_choice(records: list[dict]) -> None:
+    """Leaves each region one expression, so that one and two processes make the same choice."""
+    for record in records:
+        for region in record["regions"]:
+            region["long_expr"] = None
+
+
+def cached_step(model: DistributedDataParallel, processor: FGCLIPProcessor, records: list[dict]) -> tuple[float, dict]:
+    """The same with gradient caching, in batches of two records."""
+    without_choice(records)
+    batches = [FGCLIPCollator(processor)(records[start : start + 2]) for start in range(0, len(records), 2)]
+    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, OBJECTIVE)
+    for index, (batch, cache) in enumerate(zip(batches, cached, strict=True)):
+        with nullcontext() if index == len(batches) - 1 else model.no_sync():
+            cache.loss(embed(model, batch)).backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.module.named_parameters()}
+    return OBJECTIVE.total(losses).item(), gradients
 
 
 def worker(rank: int, checkpoint: str, folder: str) -> None:
@@ -54,6 +77,9 @@ def worker(rank: int, checkpoint: str, folder: str) -> None:
         model = DistributedDataParallel(FGCLIPModel.from_pretrained(checkpoint))
         loss, gradients = step(model, processor, shares(case)[rank])
         torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{case}-{rank}.pt")
+        model.zero_grad()
+        loss, gradients = cached_step(model, processor, shares(case)[rank])
+        torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{case}-cached-{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -71,10 +97,11 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return checkpoint, folder
 
 
+@pytest.mark.parametrize("kind", ["", "-cached"])
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_equal_one(two_processes, case):
+def test_two_processes_equal_one(two_processes, case, kind):
     checkpoint, folder = two_processes
-    ranks = [torch.load(folder / f"{case}-{rank}.pt") for rank in range(2)]
+    ranks = [torch.load(folder / f"{case}{kind}-{rank}.pt") for rank in range(2)]
     model = FGCLIPModel.from_pretrained(checkpoint)
     records = [record for share in shares(case) for record in share]
     loss, gradients = step(model, FGCLIPProcessor.from_pretrained(checkpoint), records)

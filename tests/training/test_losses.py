@@ -83,3 +83,29 @@ def test_equal_captions_cost_log_of_their_number():
     text = embeddings(1, 1, 8).expand(4, 11, 8)
     valid = torch.ones(4, 11, dtype=torch.bool)
     assert_close(hard_negative_loss(embeddings(4, 8), text, SCALE, valid), torch.tensor(math.log(11)))
+
+
+@pytest.mark.parametrize("max_logits", [1, 14, 20])
+def test_chunks_change_neither_loss_nor_gradient(max_logits):
+    results = []
+    for limit in (10**6, max_logits):
+        torch.manual_seed(1)
+        first, second = embeddings(7, 8).requires_grad_(), embeddings(7, 8).requires_grad_()
+        scale = SCALE.clone().requires_grad_()
+        valid = torch.tensor([True, True, False, True, True, True, True])
+        loss = contrastive_loss(first, second, scale, valid, max_logits=limit)
+        loss.backward()
+        results.append([loss.detach(), first.grad, second.grad, scale.grad])
+    assert_close(results[1], results[0])
+
+
+def test_duplicates_are_no_negatives():
+    """Pairs 0 and 2 share their text: each is scored as if the other were not there."""
+    first, second = embeddings(4, 8), embeddings(4, 8)
+    second[2] = second[0]
+    identity = torch.tensor([5, 6, 5, 7])
+    loss = contrastive_loss(first, second, SCALE, identity=identity)
+    logits = SCALE * first @ second.T
+    logits[0, 2] = logits[2, 0] = -torch.inf
+    target = torch.arange(4)
+    assert_close(loss, (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2)

@@ -135,3 +135,30 @@ def test_too_few_records_are_refused(tiny_model, processor, tmp_path):
     trainer = make_trainer(Stage1Arguments, tiny_model, processor, tmp_path, per_device_train_batch_size=17)
     with pytest.raises(ValueError, match="16 records"):
         trainer.train()
+
+
+def test_gradient_caching_trains_as_one_large_batch(processor, tmp_path):
+    from tests.conftest import make_tiny_model
+
+    # Plain SGD: Adam would turn the noise of gradients that are zero into steps.
+    settings = {"max_steps": 2, "logging_steps": 1, "optim": "sgd"}
+    large = make_trainer(
+        Stage2Arguments, make_tiny_model(processor), processor, tmp_path, per_device_train_batch_size=8, **settings
+    )
+    large.train()
+    small = make_trainer(
+        Stage2Arguments,
+        make_tiny_model(processor),
+        processor,
+        tmp_path,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        gradient_caching=True,
+        **settings,
+    )
+    small.train()
+    for first, second in zip(large.state.log_history[:2], small.state.log_history[:2], strict=True):
+        for name in ("loss", "loss_global", "loss_regional", "loss_hard", "grad_norm"):
+            assert second[name] == pytest.approx(first[name], rel=1e-4), name
+    for name, value in large.model.state_dict().items():
+        torch.testing.assert_close(small.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)

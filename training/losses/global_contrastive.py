@@ -12,6 +12,8 @@ def global_contrastive_loss(
     scale: torch.Tensor,
     has_long: torch.Tensor | None = None,
     has_short: torch.Tensor | None = None,
+    long_identity: torch.Tensor | None = None,
+    short_identity: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The sum of the long-caption and the short-caption InfoNCE, each the mean of both directions.
 
@@ -19,5 +21,7 @@ def global_contrastive_loss(
         image, long_text, short_text: (B, D), L2-normalised.
         scale: inverse temperature of the global loss.
         has_long, has_short: (B,) bool, false for an image without that caption.
+        long_identity, short_identity: (B,) integers; equal captions are then no negatives of each other.
     """
-    return contrastive_loss(image, long_text, scale, has_long) + contrastive_loss(image, short_text, scale, has_short)
+    from_long = contrastive_loss(image, long_text, scale, has_long, long_identity)
+    return from_long + contrastive_loss(image, short_text, scale, has_short, short_identity)

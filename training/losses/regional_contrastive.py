@@ -6,14 +6,24 @@ from .contrastive import contrastive_loss
 
 
 def regional_contrastive_loss(
-    region: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, valid: torch.Tensor
+    region: torch.Tensor,
+    text: torch.Tensor,
+    scale: torch.Tensor,
+    valid: torch.Tensor,
+    identity: torch.Tensor | None = None,
+    over_ranks: bool = True,
 ) -> torch.Tensor:
-    """InfoNCE over the valid regions of all images of all ranks.
+    """InfoNCE over the valid regions of all images.
 
     Args:
         region: (B, K, D) region embeddings, L2-normalised, zeros for padding.
         text: (B, K, D) embeddings of the regions' phrases.
         scale: inverse temperature of the regional loss.
         valid: (B, K) bool.
+        identity: (B, K) integers; regions of equal phrases are then no negatives of each other.
+        over_ranks: whether negatives come from all ranks or, as published, from this one alone.
     """
-    return contrastive_loss(region.flatten(0, 1), text.flatten(0, 1), scale, valid.flatten())
+    identity = None if identity is None else identity.flatten()
+    return contrastive_loss(
+        region.flatten(0, 1), text.flatten(0, 1), scale, valid.flatten(), identity, over_ranks=over_ranks
+    )
