@@ -13,7 +13,7 @@ from transformers import HfArgumentParser
 from eval.adapters import load_adapter
 from eval.arguments import EvalArguments, parse_options
 from eval.embed import Embedder, process_state
-from eval.report.table import results_table
+from eval.report import load_run, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
 from eval.tasks import TASKS, Task, make_task
@@ -36,6 +36,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
         return {}
     if not args.model or not args.tasks:
         raise ValueError("--model and --tasks are needed; --list_tasks shows the tasks, --help the options.")
+    if args.compare:
+        if not args.output:
+            raise ValueError("--compare writes its table into the report and needs --output.")
+        load_run(Path(args.compare))  # a wrong folder must not be noticed after the work
     options = parse_options(args.task_options, args.tasks)
     tasks = {name: make_task(name, {"data": args.data} | options.get(name, {})) for name in args.tasks}
     state = process_state()
@@ -55,6 +59,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     results = {name: _finished(args, task, embedder) or _run(args, task, embedder) for name, task in tasks.items()}
     if state.is_main_process:
         print("\n" + results_table(results))
+        if args.output:
+            for path in write_report(results, Path(args.output), Path(args.compare) if args.compare else None):
+                print(f"wrote {path}")
     state.wait_for_everyone()
     return results
 

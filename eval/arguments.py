@@ -47,7 +47,7 @@ class EvalArguments:
     batch_size: int = field(
         default=64, metadata={"help": "Images a batch; texts go in batches of four times as many."}
     )
-    num_workers: int = field(default=4, metadata={"help": "Processes that open and resize images."})
+    num_workers: int = field(default=2, metadata={"help": "Processes that open and resize images."})
     precision: str = field(
         default="float32",
         metadata={"help": "Arithmetic of the model; scores are float32 always.", "choices": ["float32", "bfloat16"]},

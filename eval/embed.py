@@ -300,12 +300,10 @@ class Embedder:
                 mine.append((number, path))
             else:
                 done[number] = loaded
-        loader = DataLoader(
-            _Batches([batches[i] for number, _ in mine for i in shards[number]], prepare),
-            batch_size=1,
-            collate_fn=_first,
-            num_workers=self.num_workers,
-        )
+        todo = [batches[i] for number, _ in mine for i in shards[number]]
+        # A worker costs about as much to start as a few batches to load.
+        workers = min(self.num_workers, len(todo) // 4)
+        loader = DataLoader(_Batches(todo, prepare), batch_size=1, collate_fn=_first, num_workers=workers)
         stream = iter(tqdm(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False))
         for number, path in mine:
             rows = _stack([self._encode(kind, next(stream), encode) for _ in shards[number]])

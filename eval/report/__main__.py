@@ -1,0 +1,32 @@
+"""Write the report of a finished run again: python -m eval.report RUN [--compare EARLIER]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from eval.report.write import load_run, write_report
+
+
+def main(arguments: list[str] | None = None) -> list[Path]:
+    """Returns the paths written.
+
+    Raises:
+        ValueError: a folder without results.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", type=Path, help="--output of `python -m eval`")
+    parser.add_argument("--compare", type=Path, help="another run: adds the significance of every difference from it")
+    parser.add_argument("--output", type=Path, help="folder to write to (default: RUN)")
+    args = parser.parse_args(arguments)
+    paths = write_report(load_run(args.run), args.output or args.run, args.compare)
+    print("\n".join(f"wrote {path}" for path in paths))
+    return paths
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"python -m eval.report: error: {error}")

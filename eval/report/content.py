@@ -1,0 +1,181 @@
+"""Results → a report: every table beside the paper's rows, the breakdown, the settings, and the comparison of two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from eval.metrics import paired_difference
+from eval.report.document import Cell, Document, Section, Table
+from eval.report.paper import PAPER, PaperTable
+from eval.report.table import control_text, interval_text, percent
+from eval.results import Result, Score
+
+NOTE = (
+    "All scores in percent. Ties count as wrong; ties / count is what counting them as right would add. The blind control gives "
+    "every row the region or image of another row, so it scores what the captions alone give away. Intervals are 95 % bootstrap "
+    "intervals over images. The mark in a bar is the chance level."
+)
+
+
+def report(
+    results: Mapping[str, Result], environment: Mapping[str, str], earlier: Mapping[str, Result] | None = None
+) -> Document:
+    """The whole report.
+
+    Args:
+        results: label → result, of one model. environment: versions and hardware.
+        earlier: results of another run to compare with.
+    """
+    models = dict.fromkeys(str(result.settings.get("model", "a model")) for result in results.values())
+    sections = [
+        Section(
+            "All scores",
+            [
+                NOTE,
+                Table(
+                    _HEADER, [_row(label, n, s) for label, r in results.items() for n, s in r.scores.items()], left=2
+                ),
+            ],
+        )
+    ]
+    if earlier is not None:
+        sections.append(comparison(earlier, results))
+    sections += [task_section(label, result) for label, result in results.items()]
+    pairs: list[list[Cell | str]] = [[name, value] for name, value in environment.items()]
+    sections.append(Section("Environment", [Table(["what", "value"], pairs, left=2)]))
+    seconds = sum(result.seconds for result in results.values())
+    return Document(f"Zero-shot evaluation of {', '.join(models)}", f"{len(results)} tasks, {seconds:.0f} s", sections)
+
+
+_HEADER = ["task", "score", "value", "95 % interval", "chance", "blind control", "ties", "count"]
+
+
+def _row(label: str, name: str, score: Score) -> list[Cell | str]:
+    bar = Cell(percent(score.value), score.value, score.chance)
+    return [
+        label,
+        name,
+        bar,
+        interval_text(score),
+        percent(score.chance),
+        control_text(score),
+        str(score.ties),
+        str(score.count),
+    ]
+
+
+def task_section(label: str, result: Result) -> Section:
+    """One task: beside the paper, by group, and how it was made."""
+    section = Section(label)
+    for table in PAPER.get(result.task, []):
+        section.parts.append(beside_paper(result, table))
+    if result.breakdown:
+        section.parts.append(breakdown_table(result))
+    settings = {name: value for name, value in result.settings.items() if name not in ("run", "fingerprint")}
+    pairs = [
+        [name.replace("_", " "), str(value)]
+        for name, value in (settings | result.data | {"seconds": result.seconds}).items()
+    ]
+    section.parts.append(Table(["setting", "value"], pairs, "How it was made", left=2))
+    return section
+
+
+def beside_paper(result: Result, table: PaperTable) -> Table:
+    """This run's row, the paper's rows, and the difference to FG-CLIP's row of each backbone."""
+    own = [result.scores.get(name) for name in table.columns]
+    rows: list[list[Cell | str]] = [
+        [method, backbone, *map(_paper_cell, values)] for (method, backbone), values in table.rows.items()
+    ]
+    rows.append(
+        [
+            str(result.settings.get("model", "this run")),
+            "this run",
+            *[Cell(percent(s.value), s.value, s.chance) if s else "–" for s in own],
+        ]
+    )
+    mine = {len(rows) - 1}
+    references = [key for key in table.rows if key[0] == "FG-CLIP"] or list(table.rows)[-1:]
+    for key in references:
+        differences = [
+            f"{100 * score.value - value:+.1f}" if score and value is not None else "–"
+            for score, value in zip(own, table.rows[key], strict=True)
+        ]
+        rows.append(["difference", f"to {key[0]} {key[1]}".replace(" + ", " "), *differences])
+    return Table(
+        ["method", "backbone", *table.columns], rows, f"Beside table {table.number} of the paper", left=2, own=mine
+    )
+
+
+def _paper_cell(value: float | None) -> Cell | str:
+    return "–" if value is None else Cell(f"{value:.1f}", value / 100)
+
+
+def breakdown_table(result: Result) -> Table:
+    """Groups as rows: for each score its value, chance and count."""
+    names = list(dict.fromkeys(name for scores in result.breakdown.values() for name in scores))
+    header = ["group", *[f"{name}{suffix}" for name in names for suffix in ("", " chance", " count")]]
+    rows: list[list[Cell | str]] = []
+    for group, scores in result.breakdown.items():
+        cells: list[Cell | str] = [group]
+        for name in names:
+            score = scores.get(name)
+            cells += (
+                [Cell(percent(score.value), score.value, score.chance), percent(score.chance), str(score.count)]
+                if score
+                else ["–"] * 3
+            )
+        rows.append(cells)
+    return Table(header, rows, "By group")
+
+
+def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Section:
+    """Paired differences of all scores whose single decisions both runs hold.
+
+    The p value is of the exact sign test on the decisions that differ, corrected over all rows after Holm.
+    """
+    found: list[tuple[str, str, dict[str, float], float, float]] = []
+    left_out: list[str] = []
+    for label in second:
+        for name, outcomes in second[label].outcomes.items():
+            earlier = first[label].outcomes.get(name) if label in first else None
+            if earlier is None or not np.array_equal(first[label].groups[name], second[label].groups[name]):
+                left_out.append(f"{label} {name}")
+                continue
+            difference = paired_difference(earlier, outcomes, second[label].groups[name])
+            found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
+    corrected = holm([difference["p"] for _, _, difference, _, _ in found])
+    rows: list[list[Cell | str]] = [
+        [
+            label, name, percent(before), percent(after), f"{100 * d['difference']:+.1f}",
+            f"{100 * d['low']:+.1f} … {100 * d['high']:+.1f}", _p(p), "yes" if p < 0.05 else "no",
+        ]
+        for (label, name, d, before, after), p in zip(found, corrected, strict=True)
+    ]  # fmt: skip
+    names = [next((str(r.settings.get("model")) for r in run.values()), "?") for run in (first, second)]
+    parts: list[str | Table] = [f"From {names[0]} to {names[1]}, decision by decision on the same data."]
+    parts.append(
+        Table(
+            ["task", "score", "before", "after", "difference", "95 % interval", "p (Holm)", "significant"],
+            rows,
+            left=2,
+        )
+    )
+    if left_out:
+        parts.append(f"Not compared, since the other run lacks them or has other data: {', '.join(left_out)}.")
+    return Section("Comparison of two runs", parts)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """p values corrected for the number of tests (Holm, 1979), in their order."""
+    order = np.argsort(p_values, kind="stable")
+    corrected, highest = [1.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,53 @@
+"""Results in the Hub's model-index form, ready for a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from eval.results import Result
+
+# Task types of the Hub; what it has no type for is named after the closest one.
+TYPES = {
+    "imagenet": "zero-shot-image-classification",
+    "imagenet_v2": "zero-shot-image-classification",
+    "retrieval": "image-text-to-text",
+    "coco_retrieval": "image-text-to-text",
+    "flickr30k": "image-text-to-text",
+    "sharegpt4v": "image-text-to-text",
+    "dci": "image-text-to-text",
+}
+
+
+def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
+    """One entry a score, in percent with two digits.
+
+    The settings that move a number go along as metric arguments.
+    """
+    entries = []
+    for label, result in results.items():
+        settings = {
+            k: v
+            for k, v in result.settings.items()
+            if k in ("resolution", "region_features", "text", "templates", "precision") and v
+        }
+        for name, score in result.scores.items():
+            entries.append(
+                EvalResult(
+                    task_type=TYPES.get(result.task, "zero-shot-image-classification"),
+                    task_name=result.task,
+                    dataset_type=label,
+                    dataset_name=label,
+                    metric_type="recall" if "_R@" in name else "accuracy",
+                    metric_name=name,
+                    metric_value=round(100 * score.value, 2),
+                    metric_args=settings or None,
+                )
+            )
+    return entries
+
+
+def model_index_yaml(results: Mapping[str, Result], model_name: str) -> str:
+    """The `model-index` block of a model card's metadata."""
+    return ModelCardData(model_name=model_name, eval_results=eval_results(results)).to_yaml() + "\n"

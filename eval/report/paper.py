@@ -1,0 +1,133 @@
+"""The paper's numbers (tables 1, 2, 4 and 6), in percent, for printing beside ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+B16, L14 = "ViT-B/16", "ViT-L/14"
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One task's part of a table of the paper.
+
+    Attributes:
+        number: of the table. columns: names of our scores.
+        rows: (method, backbone) → percentages in the order of `columns`; None where the paper has none.
+    """
+
+    number: int
+    columns: tuple[str, ...]
+    rows: dict[tuple[str, str], tuple[float | None, ...]]
+
+
+_METHODS_1 = (
+    ("CLIP", B16), ("EVA-CLIP", B16), ("Long-CLIP", B16), ("FineCLIP", B16), ("FG-CLIP", B16),
+    ("CLIP", L14), ("EVA-CLIP", L14), ("Long-CLIP", L14), ("FineCLIP", L14), ("FG-CLIP", L14),
+)  # fmt: skip
+_METHODS_2 = (
+    ("CLIP", B16), ("EVA-CLIP", B16), ("RegionCLIP", B16), ("CLIPSelf", B16), ("Long-CLIP", B16), ("FineCLIP", B16), ("FG-CLIP", B16),
+    ("CLIP", L14), ("EVA-CLIP", L14), ("Long-CLIP", L14), ("FineCLIP", L14), ("FG-CLIP", L14),
+)  # fmt: skip
+_STAGES = tuple(
+    (name, B16)
+    for name in (
+        "CLIP",
+        "FG-CLIP stage 1",
+        "+ stage 2 (global)",
+        "+ stage 2 (global, regional)",
+        "+ stage 2 (global, regional, hard)",
+    )
+)
+
+
+def _table(number: int, columns: tuple[str, ...], methods: tuple, values: str) -> PaperTable:
+    """`values`: one line a method, a dash where the paper has no number."""
+    lines = [line.split() for line in values.strip().splitlines()]
+    rows = {
+        method: tuple(None if value == "-" else float(value) for value in line)
+        for method, line in zip(methods, lines, strict=True)
+    }
+    return PaperTable(number, columns, rows)
+
+
+_R1 = ("i2t_R@1", "t2i_R@1")
+PAPER: dict[str, list[PaperTable]] = {
+    "fgovd": [
+        _table(1, ("hard", "medium", "easy", "trivial"), _METHODS_1, """
+            12.0 23.1 22.2 58.5
+            14.0 30.1 29.4 58.3
+            9.2 18.4 16.2 51.8
+            26.8 49.8 50.4 71.9
+            46.1 66.6 68.7 83.4
+            15.4 25.3 25.7 38.8
+            18.3 38.4 35.2 62.7
+            9.6 19.7 16.0 39.8
+            22.8 46.0 46.0 73.6
+            48.4 69.5 71.2 89.7"""),
+        _table(6, ("hard", "medium", "easy"), _STAGES, """
+            12.0 23.1 22.2
+            21.8 41.6 36.2
+            25.4 46.8 42.9
+            24.5 47.1 49.5
+            46.1 66.6 68.7"""),
+    ],
+    "coco_boxes": [
+        _table(2, ("top1",), _METHODS_2, "44.2\n30.6\n40.0\n43.7\n36.7\n48.4\n52.3\n33.8\n32.1\n35.6\n54.5\n63.2"),
+        _table(6, ("top1", "top5"), _STAGES, "44.2 72.3\n47.2 74.2\n46.8 73.6\n53.7 81.2\n52.3 79.7"),
+    ],
+    "lvis_boxes": [_table(2, ("top1",), _METHODS_2, "20.9\n14.4\n22.2\n7.8\n18.2\n23.3\n28.6\n9.3\n18.3\n10.4\n22.5\n38.3")],
+    "openimages_boxes": [_table(2, ("top1",), _METHODS_2, "15.3\n8.8\n19.1\n11.4\n14.9\n18.1\n20.6\n8.3\n9.3\n8.9\n19.1\n23.8")],
+    "sharegpt4v": [_table(4, _R1, _METHODS_1, """
+        78.2 79.6
+        90.5 85.5
+        94.7 93.4
+        70.6 73.3
+        96.7 94.9
+        86.5 83.6
+        91.5 89.4
+        95.8 95.6
+        73.4 82.7
+        97.4 96.8""")],
+    "dci": [
+        _table(4, _R1, _METHODS_1, """
+            45.5 43.0
+            41.9 41.2
+            51.7 57.3
+            35.5 34.4
+            61.8 60.6
+            37.2 36.4
+            47.2 47.8
+            44.2 52.5
+            40.1 46.2
+            66.7 66.1"""),
+        _table(6, _R1, _STAGES, "45.5 43.0\n58.3 57.5\n62.7 61.2\n62.4 61.1\n61.8 60.6"),
+    ],
+    "coco_retrieval": [
+        _table(4, _R1, _METHODS_1, """
+            51.8 32.7
+            58.7 41.6
+            57.6 40.4
+            54.5 40.2
+            64.1 45.4
+            58.0 37.1
+            64.2 47.9
+            62.8 46.3
+            - -
+            68.9 50.9"""),
+        _table(6, _R1, _STAGES, "51.8 32.7\n64.6 44.9\n64.4 46.4\n64.7 45.7\n64.1 45.4"),
+    ],
+    "flickr30k": [_table(4, _R1, _METHODS_1, """
+        82.2 62.1
+        85.7 71.2
+        85.9 70.7
+        82.5 67.9
+        90.7 76.4
+        87.4 67.3
+        89.2 77.9
+        90.0 76.2
+        - -
+        93.7 81.5""")],
+    "imagenet": [_table(4, ("top1",), _METHODS_1, "68.4\n74.7\n66.8\n55.7\n69.0\n76.6\n80.4\n73.5\n60.8\n76.1")],
+    "imagenet_v2": [_table(4, ("top1",), _METHODS_1, "61.9\n67.0\n61.2\n48.8\n61.8\n70.9\n73.8\n67.9\n53.4\n69.0")],
+}  # fmt: skip
