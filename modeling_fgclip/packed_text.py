@@ -51,13 +51,14 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> Pac
         raise ValueError(f"pack_texts needs at least one text and no empty one, got {len(texts)} texts.")
     lengths = torch.tensor([len(text) for text in texts])
     order = torch.argsort(lengths, stable=True)
-    ordered = lengths[order].tolist()
+    lengths = lengths[order]
+    starts = F.pad(lengths.cumsum(0), (1, 0))
     return PackedTexts(
         input_ids=torch.tensor([token for index in order.tolist() for token in texts[index]]),
-        position_ids=torch.cat([torch.arange(length) for length in ordered]),
+        position_ids=torch.arange(starts[-1]) - starts[:-1].repeat_interleave(lengths),
         long_text=torch.tensor(list(long_text), dtype=torch.bool)[order],
-        cu_seqlens=F.pad(lengths[order].cumsum(0), (1, 0)).to(torch.int32),
-        length_groups=[(len(list(group)), length) for length, group in groupby(ordered)],
+        cu_seqlens=starts.to(torch.int32),
+        length_groups=[(len(list(group)), length) for length, group in groupby(lengths.tolist())],
         restore=torch.argsort(order),
     )
 

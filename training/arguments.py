@@ -37,6 +37,10 @@ class DataArguments:
     min_crop: float = field(
         default=1.0, metadata={"help": "Smallest share of a side that a random crop keeps; 1 means no crops."}
     )
+    short_from_long: float = field(
+        default=0.0,
+        metadata={"help": "Probability that a random sentence of the long caption stands in for the short one."},
+    )
 
 
 @dataclass

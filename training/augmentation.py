@@ -1,4 +1,4 @@
-"""Mild augmentation that keeps boxes and words true."""
+"""Mild augmentation of images and captions that keeps boxes and words true."""
 
 import random
 import re
@@ -9,26 +9,30 @@ from PIL import Image
 
 Record = dict[str, Any]
 
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # Flipping an image whose texts speak of sides would make them wrong.
 SIDES = re.compile(r"\b(left|right)(most|hand|wards?)?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random horizontal flips and mild crops.
+    """Random horizontal flips, mild crops, and other short captions.
 
     Args:
         flip: probability of a flip; images whose texts mention left or right are never flipped.
         min_crop: smallest share of a side that a crop keeps; 1 turns cropping off.
         min_box_kept: a region that keeps less than this share of its area in the crop is dropped.
+        short_from_long: probability that a random sentence of the long caption stands in for the short one, where
+            the long one is several captions by different people.
     """
 
     flip: float = 0.0
     min_crop: float = 1.0
     min_box_kept: float = 0.7
+    short_from_long: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "min_crop", "min_box_kept"):
+        for name in ("flip", "min_crop", "min_box_kept", "short_from_long"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}.")
         if self.min_crop == 0:
@@ -41,7 +45,10 @@ class Augmentation:
         if self.flip and rng.random() < self.flip and not _mentions_sides(record):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             regions = [{**region, "bbox": _flipped(region["bbox"])} for region in regions]
-        return {**record, "image": image, "regions": regions}
+        record = {**record, "image": image, "regions": regions}
+        if self.short_from_long and record["caption"] and rng.random() < self.short_from_long:
+            record["short_caption"] = rng.choice(SENTENCE_END.split(record["caption"].strip())).rstrip(".!?")
+        return record
 
     def _crop(self, image: Image.Image, regions: list[Record], rng: random.Random) -> tuple[Image.Image, list[Record]]:
         columns, rows = image.size

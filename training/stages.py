@@ -41,7 +41,11 @@ def train(
     model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
     if arguments.init_temperature is not None:
         set_temperatures(model, arguments.init_temperature)
-    augmentation = Augmentation(flip=data_arguments.flip, min_crop=data_arguments.min_crop)
+    augmentation = Augmentation(
+        flip=data_arguments.flip,
+        min_crop=data_arguments.min_crop,
+        short_from_long=data_arguments.short_from_long,
+    )
     collator = FGCLIPCollator(
         processor,
         max_regions=data_arguments.max_regions if arguments.objective.uses_regions else 0,
