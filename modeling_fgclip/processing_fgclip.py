@@ -51,6 +51,11 @@ class FGCLIPProcessor(ProcessorMixin):
         box_format: str = "pixel",
         padding: bool | str = True,
         return_tensors: str = "pt",
+        text_kwargs: dict[str, Any] | None = None,
+        images_kwargs: dict[str, Any] | None = None,
+        common_kwargs: dict[str, Any] | None = None,
+        audio_kwargs: dict[str, Any] | None = None,
+        videos_kwargs: dict[str, Any] | None = None,
     ) -> BatchFeature:
         """Prepares what it is given for [`FGCLIPModel`].
 
@@ -63,6 +68,9 @@ class FGCLIPProcessor(ProcessorMixin):
             box_format: "pixel" (of the original image) or "normalized" (0 to 1).
             padding: true pads to the longest text, "max_length" to the limit. Padding changes no feature.
             return_tensors: only "pt".
+            text_kwargs, images_kwargs, common_kwargs, audio_kwargs, videos_kwargs: what libraries that call any
+                processor (sentence-transformers) group by modality; `long_text` and `padding` are read, truncation is
+                as above, and there is no audio or video to apply settings to.
 
         Returns:
             BatchFeature with `pixel_values` (N, 3, S, S); `input_ids` (M, L) and, for long text,
@@ -71,6 +79,9 @@ class FGCLIPProcessor(ProcessorMixin):
         Raises:
             ValueError: for an empty or far too long text, and for boxes that do not fit their images.
         """
+        grouped = {**(common_kwargs or {}), **(images_kwargs or {}), **(text_kwargs or {})}
+        long_text, padding = grouped.get("long_text", long_text), grouped.get("padding", padding)
+        return_tensors = grouped.get("return_tensors", return_tensors)
         if return_tensors not in ("pt", None):
             raise ValueError(
                 f"Received return_tensors={return_tensors!r}; FGCLIPProcessor returns PyTorch tensors ('pt')."
