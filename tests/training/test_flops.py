@@ -36,6 +36,7 @@ def test_forward_and_backward_agree_with_the_counter(tiny_model, processor, max_
 
 
 def test_non_square_images(tiny_model, processor):
+    tiny_model.set_attn_implementation("eager")
     batch = batch_of(processor, 0)
     batch["pixel_values"] = batch["pixel_values"][..., :48]
     with FlopCounterMode(display=False) as counter:

@@ -1,0 +1,1 @@
+"""Speed and memory. Each script runs as `python -m benchmarks.NAME`; README.md holds the results."""

@@ -1,0 +1,90 @@
+"""What the benchmarks share: peak memory of a process of its own, the hardware in words, tables, results as JSON."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+import transformers
+
+
+def hardware(device: str = "cpu") -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+
+
+def versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def peak_memory(device: str = "cpu") -> float:
+    """Peak memory of this process so far in GB: resident on a CPU, allocated by torch on CUDA."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def timed(function: Callable[[], Any], repeats: int, device: str = "cpu", warm_up: int = 1) -> list[float]:
+    """Seconds of each of `repeats` calls, after a warm-up."""
+    seconds = []
+    for number in range(warm_up + repeats):
+        begin = perf_counter()
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if number >= warm_up:
+            seconds.append(perf_counter() - begin)
+    return seconds
+
+
+def median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def run_alone(module: str, arguments: Sequence[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """Runs `python -m module …` as a process of its own and reads the JSON object on its last line.
+
+    Raises:
+        RuntimeError: where it fails; the message ends with what it wrote.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command[1:])} ended with {done.returncode} (-9: out of memory): {done.stderr[-1500:]}"
+        )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of one kind as Markdown."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows)])
+
+
+def save(path: Path | None, results: dict[str, Any], device: str = "cpu") -> None:
+    """Writes results with the command, the hardware and the versions they were taken with."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arguments = list(sys.argv[1:])
+    if "--output" in arguments:
+        place = arguments.index("--output")
+        del arguments[place : place + 2]
+    name = Path(sys.argv[0]).stem
+    header = {"command": " ".join(["python -m", f"benchmarks.{name}", *arguments]), "hardware": hardware(device)}
+    path.write_text(json.dumps({**header, **versions(), **results}, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -1,0 +1,209 @@
+"""One optimisation step of stage 2: images a second and peak memory, texts padded as published against packed.
+
+python -m benchmarks.stage2_step --model b16 --case hard --batch-size 4
+python -m benchmarks.stage2_step --device cuda --model l14-336 --case hard --batch-size 256 --steps 10
+
+Both ways must give one loss before they are timed; each is then timed in a process of its own. A variant that does not
+fit in memory is reported as such.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import median, peak_memory, run_alone, save, table, timed
+from benchmarks.padded_step import pad_batch, padded_forward
+from benchmarks.stage2_batch import CASES, make_batch
+from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
+from training.architectures import ARCHITECTURES, architecture
+from training.devices import find_device
+from training.flops import batch_flops
+from training.objective import Objective
+from training.optimizer import parameter_groups
+
+TEXTS = ("padded", "packed")
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+
+
+def objective_of(case: str) -> Objective:
+    return Objective() if case == "stage1" else Objective(regional_weight=0.1, hard_weight=0.5)
+
+
+def prepare(config: FGCLIPConfig, arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
+    batch = make_batch(config, arguments.batch_size, arguments.case, arguments.seed)
+    batch = batch if texts == "packed" else pad_batch(config, batch)
+    return {name: _to(value, arguments.device) for name, value in batch.items()}
+
+
+def forward(model: FGCLIPModel, batch: dict[str, Any]) -> FGCLIPOutput:
+    if "padded_texts" in batch:
+        return padded_forward(model, batch)
+    return model(**{name: batch[name] for name in ("pixel_values", "packed_texts", "boxes") if name in batch})
+
+
+def build_model(arguments: argparse.Namespace) -> FGCLIPModel:
+    torch.manual_seed(arguments.seed)
+    model = FGCLIPModel(architecture(arguments.model)).to(arguments.device).train()
+    if arguments.attn_implementation:
+        model.set_attn_implementation(arguments.attn_implementation)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def loss_function(model: FGCLIPModel, batch: dict[str, Any], arguments: argparse.Namespace) -> Callable:
+    objective = objective_of(arguments.case)
+    half = arguments.dtype == "bfloat16"
+
+    def loss() -> torch.Tensor:
+        with torch.autocast(arguments.device, torch.bfloat16) if half else nullcontext():
+            output = forward(model, batch)
+        return objective.total(objective.losses(output, batch))
+
+    return loss
+
+
+def run_variant(arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
+    """Times one variant in this process."""
+    model = build_model(arguments)
+    batch = prepare(model.config, arguments, texts)
+    loss = loss_function(model, batch, arguments)
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.001, 1e-6), betas=(0.9, 0.98), fused=True)
+
+    def step() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    # The warm-up makes the optimiser's state, so that the timed steps are like all later ones.
+    seconds = timed(step, arguments.steps, arguments.device)
+    return {"seconds": seconds, "peak_gb": peak_memory(arguments.device)}
+
+
+def check_losses(arguments: argparse.Namespace) -> dict[str, float]:
+    """The loss of each variant, from one model.
+
+    Raises:
+        RuntimeError: where they differ.
+    """
+    model = build_model(arguments)
+    losses = {}
+    with torch.no_grad():
+        for texts in TEXTS:
+            losses[texts] = loss_function(model, prepare(model.config, arguments, texts), arguments)().item()
+    padded, packed = losses["padded"], losses["packed"]
+    if abs(padded - packed) > TOLERANCE[arguments.dtype] * abs(padded):
+        raise RuntimeError(f"The padded and the packed loss differ: {padded} and {packed}.")
+    return losses
+
+
+def report(arguments: argparse.Namespace) -> dict[str, Any]:
+    config = architecture(arguments.model)
+    batch = make_batch(config, arguments.batch_size, arguments.case, arguments.seed)
+    padded = sum(ids.numel() for ids in pad_batch(config, batch)["padded_texts"]) / arguments.batch_size
+    packed = batch["packed_texts"]["input_ids"].numel() / arguments.batch_size
+    flops = batch_flops(config, batch)
+    results: dict[str, Any] = {"losses": run_alone("benchmarks.stage2_step", [*_options(arguments), "--check"])}
+    print(f"equal losses: {results['losses']}", flush=True)
+    rows = []
+    for texts, tokens in (("padded", padded), ("packed", packed)):
+        if texts not in arguments.texts:
+            continue
+        try:
+            measured = run_alone("benchmarks.stage2_step", [*_options(arguments), "--alone", texts])
+        except RuntimeError as error:
+            if "ended with -9" not in str(error) and "OutOfMemoryError" not in str(error):
+                raise
+            rows.append({"texts": texts, "text tokens an image": round(tokens), "images/s": "out of memory"})
+            continue
+        results[texts] = measured
+        seconds = median(measured["seconds"])
+        rows.append(
+            {
+                "texts": texts,
+                "text tokens an image": round(tokens),
+                "images/s": f"{arguments.batch_size / seconds:.3g}",
+                "s a step": f"{seconds:.3g}",
+                "peak GB": f"{measured['peak_gb']:.2f}",
+                "model TFLOP/s": f"{flops / seconds / 1e12:.3g}",
+                "MFU": _utilisation(arguments, flops / seconds),
+            }
+        )
+    names = max(rows, key=len)
+    print(table([{name: row.get(name, "–") for name in names} for row in rows]))
+    if all(texts in results for texts in TEXTS):
+        slow, fast = (median(results[texts]["seconds"]) for texts in TEXTS)
+        memory = results["packed"]["peak_gb"] / results["padded"]["peak_gb"]
+        results["speed_ratio"], results["memory_ratio"] = slow / fast, memory
+        print(f"packed: {slow / fast:.2f} times the images/s, {memory:.2f} of the peak memory")
+    return {"settings": _settings(arguments), "model_flops_a_step": flops, **results}
+
+
+def _utilisation(arguments: argparse.Namespace, flops_per_second: float) -> str:
+    device = find_device(torch.cuda.get_device_name()) if arguments.device == "cuda" else None
+    return f"{flops_per_second / device.bf16_flops:.1%}" if device and arguments.dtype == "bfloat16" else "–"
+
+
+def _to(value: Any, device: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _to(part, device) for name, part in value.items()}
+    if isinstance(value, list) and isinstance(value[0], torch.Tensor):
+        return [part.to(device) for part in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        name: value for name, value in vars(arguments).items() if name not in ("output", "alone", "check", "texts")
+    }
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    options = []
+    for name, value in _settings(arguments).items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            options += [option] if value else []
+        elif value is not None:
+            options += [option, str(value)]
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="what to time (default: both)")
+    parser.add_argument("--model", choices=ARCHITECTURES, default="b16")
+    parser.add_argument("--case", choices=CASES, default="hard", help="texts an image, see stage2_batch.py")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2, help="timed, after one that is not; the median counts")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=tuple(TOLERANCE), help="default: bfloat16 autocast on CUDA, else float32")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--attn-implementation", help="default: sdpa")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--alone", choices=TEXTS, help=argparse.SUPPRESS)
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    arguments.dtype = arguments.dtype or ("bfloat16" if arguments.device == "cuda" else "float32")
+    torch.set_num_threads(arguments.threads)
+    if arguments.check:
+        print(json.dumps(check_losses(arguments)))
+    elif arguments.alone:
+        print(json.dumps(run_variant(arguments, arguments.alone)))
+    else:
+        save(arguments.output, report(arguments), arguments.device)
+
+
+if __name__ == "__main__":
+    main()
