@@ -10,7 +10,7 @@ from PIL import Image
 
 from dataset_scripts.sample.scene import Scene, SceneObject
 from dataset_scripts.sample.shapes import OVERSAMPLE, hole, silhouette
-from dataset_scripts.sample.textures import PHASES, texture
+from dataset_scripts.sample.textures import texture
 from dataset_scripts.sample.vocabulary import COLOUR_NAMES, COLOURS
 
 BORDER_WIDTH = 2.2  # in 64ths of the image side
@@ -76,14 +76,14 @@ def _rgb(colour: int) -> np.ndarray:
     return np.array(COLOURS[COLOUR_NAMES[colour]], dtype=np.float32)
 
 
-def _paint(canvas: np.ndarray, thing: SceneObject, phase: int) -> PlacedBox:
+def _paint(canvas: np.ndarray, thing: SceneObject) -> PlacedBox:
     """Draws one object onto the (S, S, 3) float canvas and returns the pixels it touched."""
     image_size = canvas.shape[0]
     side = max(4, round(thing.extent * image_size))
     left, top = round(thing.left * image_size), round(thing.top * image_size)
     shape, colour, material, border = thing.appearance
     whole, within_outline, body = _coverage(shape, side, image_size)
-    ink = texture(material, side, image_size, phase)[..., None]
+    ink = texture(material, side, image_size, left, top)[..., None]
     base = _rgb(colour)
     fill = base + ink * (_ink_colour(base) - base)
     patch = canvas[top : top + side, left : left + side]
@@ -106,5 +106,5 @@ def render(scene: Scene, image_size: int, rng: np.random.Generator) -> tuple[Ima
     ramp = np.linspace(-1, 1, image_size)
     shade = slope[0] * ramp[:, None] + slope[1] * ramp[None, :]
     canvas = (np.array(scene.background, dtype=np.float32) + shade[..., None]).astype(np.float32)
-    boxes = [_paint(canvas, thing, int(rng.integers(PHASES))) for thing in scene.objects]
+    boxes = [_paint(canvas, thing) for thing in scene.objects]
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8)), boxes

@@ -9,9 +9,11 @@ import numpy as np
 from dataset_scripts.sample.vocabulary import SHAPES, Appearance, Split, draw_appearance
 
 # In 64ths of the image side: a large object fills most of its quadrant, a small one still has room for its texture.
-SIZES = {"small": (22, 23, 24), "large": (28, 29, 30)}
+SIZES = {"small": (22, 23), "large": (28, 29)}
+# Where in its quadrant an object's square may begin: in steps of the textures' tiles, so that a silhouette, too, meets
+# the patches of a small model in a few ways instead of in all.
+OFFSETS = {"small": (0.5, 8.5), "large": (1.5,)}
 QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
-MARGIN = 0.012  # kept free at every edge of a quadrant
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,8 @@ def draw_scene(rng: np.random.Generator, split: Split) -> Scene:
         appearance = draw_appearance(rng, split, shape)
         size = "large" if rng.random() < 0.5 else "small"
         extent = float(rng.choice(SIZES[size])) / 64
-        slack = 0.5 - 2 * MARGIN - extent
-        left = 0.5 * (quadrant % 2) + MARGIN + slack * float(rng.random())
-        top = 0.5 * (quadrant // 2) + MARGIN + slack * float(rng.random())
+        left = 0.5 * (quadrant % 2) + float(rng.choice(OFFSETS[size])) / 64
+        top = 0.5 * (quadrant // 2) + float(rng.choice(OFFSETS[size])) / 64
         objects.append(SceneObject(appearance, size, QUADRANTS[quadrant], left, top, extent))
     base = rng.integers(196, 222)
     background = tuple(int(base + shift) for shift in rng.integers(-9, 10, size=3))
