@@ -57,7 +57,7 @@ def compatible(first: Value, second: Value) -> bool:
     return not (first.shade and second.shade and first.shade != second.shade)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """The attribute words by category, with the exceptions (see attributes.yaml)."""
 

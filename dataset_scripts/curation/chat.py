@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BACKENDS = ("endpoint", "local")
+STRUCTURED_OUTPUTS = ("tgi", "vllm", "none")
 
 
 @dataclass
@@ -48,11 +49,16 @@ class ChatSettings:
     max_tokens: int = 512
     temperature: float = 0.0
     image_size: int = 1024  # longer side of what the model is sent
-    structured_output: bool = True  # send the prompt's JSON schema as response_format
+    structured_output: str = (
+        "tgi"  # how the prompt's JSON schema is sent: tgi (which vLLM reads as "any JSON"), vllm, none
+    )
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"chat.backend is {self.backend!r}; it must be one of {', '.join(BACKENDS)}.")
+        if self.structured_output not in STRUCTURED_OUTPUTS:
+            known = ", ".join(STRUCTURED_OUTPUTS)
+            raise ValueError(f"chat.structured_output is {self.structured_output!r}; it must be one of {known}.")
         if not self.model:
             raise ValueError("chat.model is empty; name the model that the endpoint serves, or a folder or Hub name.")
         if self.backend == "endpoint" and not self.base_url.startswith(("http://", "https://")):
@@ -89,7 +95,7 @@ class Request:
             "system": self.system,
             "user": self.user,
             "seed": self.seed,
-            "schema": self.schema if settings.structured_output else None,
+            "schema": [settings.structured_output, self.schema] if self.schema else None,
         }
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
         if self.image is not None:
@@ -173,7 +179,8 @@ class Journal:
         for line in self._file:
             try:
                 entry = json.loads(line)
-                self._answers[entry.pop("key")] = Answer(**entry)
+                key = entry.pop("key")
+                self._answers[key] = Answer(**entry)
             except (ValueError, KeyError, TypeError, AttributeError):
                 break
             if not line.endswith(b"\n"):

@@ -57,21 +57,24 @@ class NegativeChecker:
         docs = docs if docs is not None else list(self.nlp.pipe(positives, batch_size=256))
         result = [_surface_reasons(p, group) for p, group in zip(positives, negatives, strict=True)]
         open_ = [(i, j) for i, group in enumerate(result) for j, reason in enumerate(group) if reason is None]
-        parsed = self.nlp.pipe((negatives[i][j] for i, j in open_), batch_size=256)
-        for (i, j), doc in zip(open_, parsed, strict=True):
-            result[i][j] = self._parsed_reason(docs[i], doc)
+        # the same text comes up under many positives; it is parsed once
+        texts = list(dict.fromkeys(negatives[i][j] for i, j in open_))
+        parsed = dict(zip(texts, self.nlp.pipe(texts, batch_size=256), strict=True))
+        for i, j in open_:
+            result[i][j] = self._parsed_reason(docs[i], parsed[negatives[i][j]])
         return result
 
     def _parsed_reason(self, positive: Doc, negative: Doc) -> str | None:
         wanted, found = self._objects(positive), self._objects(negative)
-        if not wanted:
+        if not wanted or not found:
             return "object changed"
-        words = _lemmas(negative)
-        if any(noun not in words for noun in wanted) or not found or found[0] not in _lemmas(positive):
+        # written as they were: "in Swiss alp" is a cut-off answer
+        if not {noun.lower_ for noun in wanted} <= {token.lower_ for token in negative}:
             return "object changed"
-        if found[0] != wanted[0] and wanted[0] not in found:
+        lemmas = [_lemma(noun) for noun in found]
+        if lemmas[0] not in _lemmas(positive) or _lemma(wanted[0]) not in lemmas:
             return "object changed"
-        if any(noun not in _lemmas(positive) for noun in found):
+        if any(lemma not in _lemmas(positive) for lemma in lemmas):
             return "object added"
         return None if self._attribute_changed(positive, negative) else "no attribute changed"
 
@@ -84,8 +87,8 @@ class NegativeChecker:
         changed = [t for t in negative if t.lower_ not in known and t.lemma_.casefold() not in known and t.is_alpha]
         return any(t.dep_ in _MODIFIER or t.pos_ == "ADJ" for t in changed)
 
-    def _objects(self, doc: Doc) -> list[str]:
-        """Lemmas of the nouns that name objects, in order: neither "wood" in "made of wood" nor "red" in "in red"."""
+    def _objects(self, doc: Doc) -> list[Token]:
+        """The nouns that name objects, in order: neither "wood" in "made of wood" nor "red" in "in red"."""
         attribute_tokens: set[int] = set()
         for start, end, *_ in self.vocabulary.find(doc.text):
             span = doc.char_span(start, end, alignment_mode="expand")
@@ -97,7 +100,7 @@ class NegativeChecker:
             nouns = [t for t in doc if t.pos_ in _NOUN and t.i not in attribute_tokens]
             words = [t for t in doc if t.is_alpha and not t.is_stop and t.i not in attribute_tokens]
             objects = nouns[-1:] or roots or words[-1:]
-        return [_lemma(t) for t in objects]
+        return objects
 
 
 def _surface_reasons(positive: str, negatives: Iterable[str]) -> list[str | None]:
@@ -112,7 +115,7 @@ def _surface_reasons(positive: str, negatives: Iterable[str]) -> list[str | None
             reason = "empty"
         elif not is_clean(negative):
             reason = "not clean"
-        elif _MARKUP.search(negative):
+        elif _MARKUP.search(negative) or not _same_script(positive, negative):
             reason = "markup"
         elif key == own:
             reason = "equals the positive"
@@ -123,6 +126,11 @@ def _surface_reasons(positive: str, negatives: Iterable[str]) -> list[str | None
         seen.add(key)
         reasons.append(reason)
     return reasons
+
+
+def _same_script(positive: str, negative: str) -> bool:
+    """Whether every character is one of plain English, or of the positive."""
+    return all(c.isascii() or c in positive or c in "’‘é" for c in negative)
 
 
 def _lemma(token: Token) -> str:

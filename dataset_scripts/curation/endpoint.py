@@ -100,11 +100,12 @@ class EndpointBackend:
             "temperature": self.settings.temperature,
             "seed": request.seed,
         }
-        if request.schema is not None and self.settings.structured_output:
-            arguments["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": request.schema, "strict": True},
-            }
+        if request.schema is not None and self.settings.structured_output == "tgi":
+            # huggingface_hub rewrites this to TGI's {"type": "json_object", "value": schema}
+            answer = {"name": "answer", "schema": request.schema, "strict": True}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": answer}
+        elif request.schema is not None and self.settings.structured_output == "vllm":
+            arguments["extra_body"] = {"structured_outputs": {"json": request.schema}}
         return arguments
 
 

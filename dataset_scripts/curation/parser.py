@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .answers import is_refusal
@@ -20,6 +21,7 @@ _QUOTED_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(:?)')
 _QUOTES = "\"'“”‘’`"
 MAX_ANSWER = 100_000  # characters; a longer one is a loop
 _MAX_CANDIDATES = 100
+_MAX_STARTS = 50  # brackets tried as the beginning of JSON
 
 
 class ParsedAnswer(NamedTuple):
@@ -50,7 +52,7 @@ def parse_negatives(answer: str | None) -> ParsedAnswer:
 def _whole_json(text: str) -> list[str]:
     """The strings of the first JSON object or array in `text` that holds a list of them."""
     decoder = json.JSONDecoder()
-    for match in re.finditer(r"[{\[]", text):
+    for match in islice(re.finditer(r"[{\[]", text), _MAX_STARTS):
         try:
             value, _ = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):

@@ -236,6 +236,6 @@ def write_grounding_dino(folder: Path) -> Path:
         num_feature_levels=4,
     )  # fmt: skip
     GroundingDinoForObjectDetection(config).save_pretrained(folder)
-    images = GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
+    images = GroundingDinoImageProcessorPil(size={"shortest_edge": 128, "longest_edge": 160})
     GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
     return folder
