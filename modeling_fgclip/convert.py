@@ -1,0 +1,272 @@
+"""Converts checkpoints: any CLIP or published FG-CLIP into this format, and back.
+
+python -m modeling_fgclip.convert openai/clip-vit-base-patch16 --output clip-fg       # any transformers CLIP
+python -m modeling_fgclip.convert qihoo360/fg-clip-large --output fg-large            # a published FG-CLIP
+python -m modeling_fgclip.convert laion/CLIP-ViT-B-16-laion2B-s34B-b88K --output fg   # an open_clip ViT
+python -m modeling_fgclip.convert fg-large --to published --output old-format         # for people on old code
+python -m modeling_fgclip.convert fg-large --to vision-tower --output tower           # the image encoder alone
+python -m modeling_fgclip.convert qihoo360/fg-clip-large --code-only --output overlay # our code for old weights
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from safetensors import safe_open
+from transformers import CLIPImageProcessorPil, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from .checkpoint_folder import add_integrations
+from .configuration_fgclip import FGCLIPConfig
+from .modeling_fgclip import FGCLIPModel
+from .open_clip_layout import CONFIG_FILE, WEIGHT_FILES, is_open_clip, read_open_clip
+from .processing_fgclip import FGCLIPProcessor
+from .published_format import write_code, write_published
+from .vision_tower import vision_tower
+
+CLIP_TOKENIZER = ("vocab.json", "merges.txt")
+_STRETCHED = (
+    "text_model.embeddings.position_embedding_ori.weight",
+    "text_model.embeddings.position_embedding_res.weight",
+)
+_COPIED = {
+    "text_filip_projection.weight": "text_projection.weight",
+    "logit_scale_finegraind": "logit_scale",
+    "logit_scale_hardneg": "logit_scale",
+}
+# Buffers that old versions of transformers stored; they hold 0, 1, 2, ….
+_BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+
+
+@dataclass
+class Report:
+    """What became of each tensor of the source, and where each tensor of the result came from."""
+
+    source: str
+    kind: str
+    mapped: list[str] = field(default_factory=list)
+    stretched: list[str] = field(default_factory=list)
+    copied: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.kind}", f"  mapped     {len(self.mapped)} tensors"]
+        if self.stretched:
+            lines.append(f"  stretched  {', '.join(self.stretched)} (from the short text positions)")
+        lines += [f"  copied     {name} from {origin}" for name, origin in self.copied.items()]
+        if self.dropped:
+            lines.append(f"  dropped    {', '.join(self.dropped)} (buffers that hold no weights)")
+        return "\n".join(lines)
+
+
+def load_any(
+    source: str, revision: str | None = None, tokenizer: str | None = None
+) -> tuple[FGCLIPModel, FGCLIPProcessor, Report]:
+    """Loads an FG-CLIP from a folder or a repository of FG-CLIP (ours, published), transformers CLIP or open_clip.
+
+    Args:
+        tokenizer: where to take CLIP's tokenizer from, for a source that has none.
+
+    Returns:
+        the model in float32, the processor, and what was mapped.
+    Raises:
+        ValueError: for what cannot be mapped, saying why.
+    """
+    folder = fetch(source, revision)
+    if is_open_clip(folder):
+        return _from_open_clip(source, folder, tokenizer)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{source} holds neither config.json nor {CONFIG_FILE}; it is no CLIP checkpoint.")
+    names = _tensor_names(folder, source)
+    model, loading = FGCLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    report = _report(source, model, names, loading)
+    processor = FGCLIPProcessor.from_pretrained(folder) if tokenizer is None else _processor(model, folder, tokenizer)
+    return model.eval(), processor, report
+
+
+def fetch(source: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The folder of a checkpoint; of a repository, only the files that are needed are downloaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise ValueError(f"{source!r} is neither a folder nor the id of a repository (user/name).")
+    patterns = ["*.json", "merges.txt"]
+    if weights:
+        files = HfApi().list_repo_files(source, revision=revision)
+        stored = [name for name in files if name.startswith("model") and name.endswith(".safetensors")]
+        stored = stored or [name for name in files if name in WEIGHT_FILES][:1]
+        if not stored and any(name.endswith((".bin", ".pt")) for name in files):
+            raise ValueError(
+                f"{source} has no safetensors weights, and pickled ones are not loaded. Convert them on the Hub with "
+                "the safetensors/convert Space, then give the revision of its pull request (--revision refs/pr/N)."
+            )
+        patterns += stored
+    return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+
+
+def _from_open_clip(source: str, folder: Path, tokenizer: str | None) -> tuple[FGCLIPModel, FGCLIPProcessor, Report]:
+    config_dict, state, preprocessing = read_open_clip(folder)
+    config = FGCLIPConfig(**config_dict)
+    model, loading = FGCLIPModel.from_pretrained(
+        None,
+        config=config,
+        state_dict={name: tensor.float() for name, tensor in state.items()},
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    report = _report(source, model, list(state), loading, "open_clip ViT")
+    report.copied |= {"q_proj, k_proj, v_proj of each layer": "open_clip's fused attn.in_proj"}
+    return model.eval(), _processor(model, folder, tokenizer, preprocessing), report
+
+
+def _processor(
+    model: FGCLIPModel, folder: Path, tokenizer: str | None, preprocessing: dict | None = None
+) -> FGCLIPProcessor:
+    config = model.config
+    place = folder if tokenizer is None else fetch(tokenizer, weights=False)
+    if not (place / "tokenizer.json").is_file() and not all((place / name).is_file() for name in CLIP_TOKENIZER):
+        raise ValueError(
+            f"{place} holds no tokenizer (tokenizer.json, or vocab.json and merges.txt). Name one that fits: "
+            "--tokenizer openai/clip-vit-base-patch16, or a folder."
+        )
+    loaded = CLIPTokenizer.from_pretrained(place)
+    if loaded.eos_token_id != config.text_config.eos_token_id:
+        raise ValueError(
+            f"Received a tokenizer whose end token is {loaded.eos_token_id}, for a model that pools at "
+            f"{config.text_config.eos_token_id}: it belongs to another model. Pass --tokenizer."
+        )
+    size = config.vision_config.image_size
+    settings = preprocessing or {}
+    statistics = {f"image_{name}": settings[name] for name in ("mean", "std") if name in settings}
+    return FGCLIPProcessor(
+        CLIPImageProcessorPil(size={"height": size, "width": size}, **statistics),
+        loaded,
+        short_text_length=config.text_config.max_position_embeddings,
+        long_text_length=config.text_config.max_long_position_embeddings,
+    )
+
+
+def _tensor_names(folder: Path, source: str) -> list[str]:
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise ValueError(f"{source} holds no model.safetensors; pickled weights (.bin, .pt) are not loaded.")
+    names = []
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            names += tensors.keys()
+    return names
+
+
+def _report(source: str, model: FGCLIPModel, names: list[str], loading: dict, kind: str | None = None) -> Report:
+    """Accounts for every tensor.
+
+    Raises:
+        ValueError: for a tensor without a place, of another shape, or a place that nothing defines.
+    """
+    missing, unexpected = set(loading["missing_keys"]), set(loading["unexpected_keys"]) - set(_BUFFERS)
+    undefined = missing - set(_STRETCHED) - set(_COPIED)
+    mismatched = [entry[0] for entry in loading.get("mismatched_keys") or []]
+    for problem, tensors in {
+        "tensors that FG-CLIP has no place for": unexpected,
+        "no tensors for": undefined,
+        "tensors of another shape for": mismatched,
+    }.items():
+        if tensors:
+            raise ValueError(
+                f"{source} cannot be converted: it has {problem} {', '.join(sorted(tensors)[:5])}"
+                f"{', …' if len(tensors) > 5 else ''}. Only CLIP's two-tower ViT architecture maps onto FG-CLIP."
+            )
+    if kind is None:
+        kind = "transformers CLIP" if missing else "FG-CLIP"
+    return Report(
+        source,
+        kind,
+        mapped=[name for name in names if name not in _BUFFERS],
+        stretched=[name for name in _STRETCHED if name in missing],
+        copied={name: origin for name, origin in _COPIED.items() if name in missing},
+        dropped=[name for name in names if name in _BUFFERS],
+    )
+
+
+def convert(
+    source: str,
+    output: Path,
+    to: str = "fgclip",
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Report:
+    """Loads `source` and writes it to `output` as "fgclip", "published" or "vision-tower"; see the command line."""
+    model, processor, report = load_any(source, revision, tokenizer)
+    model = model.to(dtype)
+    output.mkdir(parents=True, exist_ok=True)
+    if to == "published":
+        write_published(model, processor, output)
+    elif to == "vision-tower":
+        vision_tower(model).save_pretrained(output)
+        processor.image_processor.save_pretrained(output)
+    else:
+        model.save_pretrained(output)
+        processor.save_pretrained(output)
+        add_integrations(output)
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m modeling_fgclip.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", help="folder or Hub id: FG-CLIP, transformers CLIP, or open_clip ViT")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; must be empty or new")
+    parser.add_argument("--to", choices=("fgclip", "published", "vision-tower"), default="fgclip")
+    parser.add_argument(
+        "--code-only", action="store_true", help="write code and configuration for the source's weights"
+    )
+    parser.add_argument("--revision", help="revision of the source on the Hub")
+    parser.add_argument("--tokenizer", help="folder or Hub id of CLIP's tokenizer, if the source has none")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
+    )
+    parser.add_argument("--push", metavar="USER/NAME", help="also upload the folder to this repository")
+    parser.add_argument("--create-pr", action="store_true", help="with --push: as a pull request")
+    args = parser.parse_args(arguments)
+    if args.output.exists() and any(args.output.iterdir()):
+        raise ValueError(
+            f"{args.output} is not empty; give a new folder, so that nothing of another checkpoint stays."
+        )
+    if args.create_pr and not args.push:
+        raise ValueError("--create-pr needs --push USER/NAME.")
+    if args.code_only:
+        names = write_code(fetch(args.source, args.revision, weights=False), args.output)
+        print(f"{args.source}: {len(names)} files to lay over its weights: {', '.join(names)}")
+    else:
+        transformers_logging.set_verbosity_error()  # the report says what the loading report says
+        print(convert(args.source, args.output, args.to, args.revision, args.tokenizer, getattr(torch, args.dtype)))
+    print(f"Wrote {args.output}")
+    if args.push:
+        api = HfApi()
+        if not args.create_pr:
+            api.create_repo(args.push, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=args.push,
+            folder_path=args.output,
+            create_pr=args.create_pr,
+            commit_message=f"FG-CLIP {'code' if args.code_only else 'checkpoint'} converted from {args.source}"
+            if not Path(args.source).exists()
+            else "FG-CLIP checkpoint",
+        )
+        print(f"Published: {commit.pr_url or commit.commit_url}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
