@@ -54,6 +54,11 @@ def train(
         seed=arguments.seed,
     )
     trainer = FGCLIPTrainer(model, arguments, records, processor, collator)
+    trainer.sources = {
+        "base_model": model_arguments.model_name_or_path,
+        "train_data": data_arguments.train_data,
+        "data_settings": {"max_regions": data_arguments.max_regions, "flip": data_arguments.flip},
+    }
     logger.info("Training on %d records: %s", len(records), ", ".join(data_arguments.train_data))
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
 
@@ -14,6 +14,7 @@ from .collator import NO_TEXT, FGCLIPCollator
 from .data_loading import DrawnRecords, EpochDataLoader, ShuffledBatches
 from .gradient_cache import CachedBatch, cache_gradients
 from .optimizer import parameter_groups
+from .publishing import PublishingTrainer
 from .run_log import RunLog
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
 
@@ -21,7 +22,7 @@ from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, pre
 MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
 
 
-class FGCLIPTrainer(Trainer):
+class FGCLIPTrainer(PublishingTrainer):
     """Trains FG-CLIP on records, on any number of processes.
 
     Args:
