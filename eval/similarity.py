@@ -112,7 +112,7 @@ def similarity_figure(
             row[0].set_title(heading, fontsize=9)
             for axis, phrase, similarity in zip(row[1:], own, similarity_maps(adapter, image, own), strict=False):
                 axis.imshow(overlay(image, similarity))
-                axis.set_title(_wrapped(phrase), fontsize=8)
+                axis.set_title(wrapped(phrase), fontsize=8)
     if title:
         figure.suptitle(title)
     path = Path(path)
@@ -121,7 +121,8 @@ def similarity_figure(
     return path
 
 
-def _wrapped(text: str, width: int = 26) -> str:
+def wrapped(text: str, width: int = 26) -> str:
+    """A caption in lines of at most `width` letters; dollar signs are no formulas."""
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width))
+    return "\n".join(textwrap.wrap(text, width)).replace("$", r"\$")

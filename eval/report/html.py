@@ -20,13 +20,14 @@ caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
 th,td{padding:.32rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th{color:var(--soft);font-weight:600}
 .left{text-align:left}
-tbody th.left{font-weight:400;color:var(--fg)}
+tbody th.left{font-weight:400;color:var(--fg);position:sticky;left:0;background:var(--bg)}
 table.pairs td{white-space:normal;overflow-wrap:anywhere;min-width:9rem}
-tr.own{background:var(--own);font-weight:600}tr.own th.left{font-weight:600}
+tr.own{background:var(--own);font-weight:600}tr.own th.left{font-weight:600;background:var(--own)}
 .bar{position:relative;display:block;min-width:4.5rem}
 .bar i{position:absolute;inset:0 auto 0 0;background:var(--bar);border-radius:2px}
 .bar b{position:absolute;top:-2px;bottom:-2px;width:2px;background:var(--mark)}
 .bar span{position:relative;padding-right:.2rem}
+.cards{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}.cards img{width:100%}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.9rem}
 """
 
@@ -36,7 +37,7 @@ def to_html(document: Document) -> str:
     body = [f"<h1>{escape(document.title)}</h1><p>{escape(document.subtitle)}</p>"]
     for section in document.sections:
         body.append(f"<section><h2>{escape(section.title)}</h2>")
-        body += [_table(part) if isinstance(part, Table) else f"<p>{escape(part)}</p>" for part in section.parts]
+        body += [table_html(part) if isinstance(part, Table) else f"<p>{escape(part)}</p>" for part in section.parts]
         body.append("</section>")
     return page(document.title, "\n".join(body))
 
@@ -50,7 +51,8 @@ def page(title: str, body: str) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table that scrolls sideways where it does not fit."""
     kind = ' class="pairs"' if len(table.header) == 2 and table.left == 2 else ""
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
     head = "".join(f'<th scope="col"{_left(i, table)}>{escape(name)}</th>' for i, name in enumerate(table.header))

@@ -1,0 +1,47 @@
+"""HTML pages with the images inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from eval.report.html import page
+from eval.results import write_atomically
+
+LONGEST = 640  # pixels of the longer side of an image in a page
+
+
+def image_tag(image: Image.Image, alt: str) -> str:
+    """An <img> that holds its image."""
+    image = image.convert("RGB")
+    image.thumbnail((LONGEST, LONGEST))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/jpeg;base64,{data}">'
+
+
+def file_tag(path: Path, alt: str) -> str:
+    """An <img> that holds a PNG file as it is."""
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+
+
+def with_box(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """A copy with the box (normalised xyxy) drawn in two colours, so that it shows on any ground."""
+    copy = image.convert("RGB")
+    x1, y1, x2, y2 = (value * side for value, side in zip(box, copy.size * 2, strict=True))
+    width = max(2, round(max(copy.size) / 160))
+    draw = ImageDraw.Draw(copy)
+    draw.rectangle((x1 - width, y1 - width, x2 + width, y2 + width), outline="black", width=width)
+    draw.rectangle((x1, y1, x2, y2), outline="yellow", width=width)
+    return copy
+
+
+def write_page(path: Path, title: str, body: str) -> Path:
+    """Write `body` (HTML) as a page."""
+    write_atomically(path, page(title, f"<h1>{escape(title)}</h1>\n{body}"))
+    return path

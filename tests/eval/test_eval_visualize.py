@@ -1,0 +1,137 @@
+"""Similarity maps, region against captions, and failures, with answers known from colours."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from colour_model import RGB, ColourModel
+from PIL import Image
+
+from eval.embed import Embedder
+from eval.similarity import overlay, similarity_figure, similarity_maps
+from eval.tasks import make_task
+from eval.visualize.__main__ import main
+from eval.visualize.failures import find_failures
+from eval.visualize.region_captions import region_caption_scores
+
+
+@pytest.fixture
+def two_halves() -> Image.Image:
+    image = Image.new("RGB", (64, 32), RGB["red"])
+    image.paste(RGB["blue"], (32, 0, 64, 32))
+    return image
+
+
+def test_maps_are_cosines_of_every_patch(two_halves, colour_model):
+    maps = similarity_maps(colour_model, two_halves, ["a red thing", "a blue thing"])
+    assert maps.shape == (2, 8, 8)
+    np.testing.assert_allclose(maps[0, :, :3], 1, atol=1e-3)
+    np.testing.assert_allclose(maps[1, :, 5:], 1, atol=1e-3)
+    red, blue = (np.array(RGB[name]) / 255 - 0.5 for name in ("red", "blue"))
+    np.testing.assert_allclose(maps[0, :, 5:], red @ blue / np.linalg.norm(red) / np.linalg.norm(blue), atol=1e-3)
+    with pytest.raises(ValueError, match="at least one phrase"):
+        similarity_maps(colour_model, two_halves, [])
+
+
+def test_overlay_is_yellow_where_it_is_similar(two_halves, colour_model):
+    grey = Image.new("RGB", (64, 32), (128, 128, 128))
+    drawn = overlay(grey, similarity_maps(colour_model, two_halves, ["red"])[0])
+    assert drawn.shape == (32, 64, 3)
+    left, right = drawn[:, :20].mean((0, 1)), drawn[:, -20:].mean((0, 1))
+    assert left[0] > 0.7 > left[2]  # viridis: yellow at the top
+    assert right[2] > right[0]  # and violet at the bottom
+
+
+def test_figure_has_a_row_for_every_image_and_model(two_halves, tmp_path):
+    models = {"first": ColourModel(), "second": ColourModel()}
+    path = similarity_figure(
+        tmp_path / "deep/figure.png", models, [two_halves, two_halves], [["red", "blue"], ["a price of $5 and $6"]]
+    )
+    with Image.open(path) as figure:
+        width, height = figure.size
+        assert figure.format == "PNG"
+    assert (width, height) == (828, 1248)  # 3 columns of 2.3 inches, 4 rows of 2.6, 120 dots an inch
+    with pytest.raises(ValueError, match="2 images and 1 lists"):
+        similarity_figure(path, ColourModel(), [two_halves] * 2, [["red"]])
+
+
+def test_region_scores_are_stretched_as_in_table_7(two_halves, colour_model):
+    captions = ["a red thing", "a blue thing", "a yellow thing"]
+    scores = region_caption_scores(colour_model, two_halves, (0, 0, 0.5, 1), captions)
+    embedded = Embedder(colour_model, progress=False).texts(captions).numpy()
+    cosines = embedded @ embedded[0]
+    np.testing.assert_allclose(
+        scores, (cosines - cosines.min()) / (cosines.max() - cosines.min()), atol=1e-2
+    )  # the seam is resampled
+    assert (scores.max(), scores.min()) == (1, 0)
+    with pytest.raises(ValueError, match="at least two captions"):
+        region_caption_scores(colour_model, two_halves, (0, 0, 1, 1), ["red"])
+    with pytest.raises(ValueError, match="empty, inverted"):
+        region_caption_scores(colour_model, two_halves, (0.5, 0, 0.5, 1), captions)
+
+
+@pytest.fixture
+def fgovd(tmp_path, two_halves):
+    (tmp_path / "fgovd").mkdir()
+    (tmp_path / "images").mkdir()
+    two_halves.save(tmp_path / "images/x.png")
+    rows = [
+        {
+            "img_path": "x.png", "bbox": box, "width": 64, "height": 32,
+            "pos_expression": [f"a {positive} cup"], "neg_expression": [f"a {negative} cup" for negative in negatives],
+        }
+        for box, positive, negatives in (
+            ([0, 0, 32, 32], "red", ("blue", "green")),  # right
+            ([0, 0, 32, 32], "yellow", ("red", "green")),  # red wins, narrowly
+            ([32, 0, 32, 32], "red", ("blue", "yellow")),  # blue wins, clearly
+        )
+    ]  # fmt: skip
+    (tmp_path / "fgovd/h_attributes_llava.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def test_failures_are_found_worst_first(fgovd, colour_model):
+    task = make_task("fgovd", {"data": fgovd, "subsets": ("hard",)})
+    found, wrong, total = find_failures(task, Embedder(colour_model, progress=False), "hard", 10)
+    assert (wrong, total) == (2, 3)
+    assert [(f.truth, f.winner) for f in found] == [("a red cup", "a blue cup"), ("a yellow cup", "a red cup")]
+    assert found[0].margin > found[1].margin > 0
+    assert found[0].box == (0.5, 0, 1, 1)
+    assert len(find_failures(task, Embedder(colour_model, progress=False), "hard", 1)[0]) == 1
+    with pytest.raises(ValueError, match="has the subsets hard; got 'easy'"):
+        find_failures(task, Embedder(colour_model, progress=False), "easy", 1)
+
+
+def test_command_line_writes_pages_with_their_images_inside(fgovd, tiny_checkpoint, tmp_path):
+    model, image = ["--model", str(tiny_checkpoint)], str(fgovd / "images/x.png")
+    out = tmp_path / "out"
+    runs = {
+        "similarity": ["--image", image, "--phrase", "red", "--phrase", "<b>blue</b>"],
+        "captions": ["--image", image, "--box", "0,0,32,32", "--caption", "red", "--caption", "<i>blue</i>"],
+        "failures": ["--data", str(fgovd), "--option", "subsets=hard", "--num_workers", "0"],
+    }
+    for command, arguments in runs.items():
+        paths = main([command, *model, *arguments, "--output", str(out)])
+        assert all(path.stat().st_size > 300 for path in paths)
+        page = (out / f"{command}.html").read_text()
+        assert page.count('src="data:image/') == page.count("src=") >= 1
+        assert "<i>blue" not in page
+    with pytest.raises(ValueError, match="x1,y1,x2,y2 in pixels"):
+        main(
+            [
+                "captions",
+                *model,
+                "--image",
+                image,
+                "--box",
+                "1,2,3",
+                "--caption",
+                "a",
+                "--caption",
+                "b",
+                "--output",
+                str(out),
+            ]
+        )
