@@ -10,13 +10,14 @@ from PIL import Image
 
 from dataset_scripts.sample.scene import Scene, SceneObject
 from dataset_scripts.sample.shapes import OVERSAMPLE, hole, silhouette
-from dataset_scripts.sample.textures import texture
-from dataset_scripts.sample.vocabulary import COLOUR_NAMES, COLOURS
+from dataset_scripts.sample.textures import INKS, texture
+from dataset_scripts.sample.vocabulary import COLOUR_NAMES, COLOURS, MATERIALS
 
 BORDER_WIDTH = 2.2  # in 64ths of the image side
 OUTLINE_WIDTH = 0.5  # the same; keeps a pale border apart from the background
 OUTLINE = np.array([24, 24, 24], dtype=np.float32)
-INK_STRENGTH = 0.62  # how far ink moves the body colour towards black or white
+INK_STRENGTH = 0.85  # how far ink covers the body colour
+MIN_CONTRAST = 72  # between ink and body, in the channel where they differ most
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,13 @@ def _coverage(shape: int, side: int, image_size: int) -> tuple[np.ndarray, np.nd
     return _average(whole), _average(within_outline), _average(body)
 
 
-def _ink_colour(body: np.ndarray) -> np.ndarray:
-    luminance = float(body @ np.array([0.299, 0.587, 0.114], dtype=np.float32))
-    target = 0.0 if luminance > 110 else 255.0
-    return body + INK_STRENGTH * (target - body)
+def _ink_colour(material: int, body: np.ndarray) -> np.ndarray:
+    """The material's ink; a body nearly of its colour gets it darker or lighter, so that no texture disappears."""
+    ink = np.array(INKS[MATERIALS[material]], dtype=np.float32)
+    if np.abs(ink - body).max() < MIN_CONTRAST:
+        target = 0.0 if float(body.mean()) > 127 else 255.0
+        ink = ink + 0.5 * (target - ink)
+    return body + INK_STRENGTH * (ink - body)
 
 
 def _rgb(colour: int) -> np.ndarray:
@@ -85,7 +89,7 @@ def _paint(canvas: np.ndarray, thing: SceneObject) -> PlacedBox:
     whole, within_outline, body = _coverage(shape, side, image_size)
     ink = texture(material, side, image_size, left, top)[..., None]
     base = _rgb(colour)
-    fill = base + ink * (_ink_colour(base) - base)
+    fill = base + ink * (_ink_colour(material, base) - base)
     patch = canvas[top : top + side, left : left + side]
     patch += whole[..., None] * (OUTLINE - patch)
     patch += within_outline[..., None] * (_rgb(border) - patch)

@@ -1,4 +1,4 @@
-"""One texture per material: where, on a square of the image, ink darkens or lightens the body colour.
+"""One texture per material: an ink of its own, and where on a square of the image it covers the body colour.
 
 Lengths are in 64ths of the image side, because the small models of the quickstart see the image at 64 pixels. Every
 texture repeats in tiles of 8 that are laid over the whole image and not over the object: a small model with patches of
@@ -14,6 +14,24 @@ import numpy as np
 from dataset_scripts.sample.vocabulary import MATERIALS
 
 TILE = 8.0
+
+# RGB. Plastic is plain.
+INKS = {
+    "plastic": (0, 0, 0),
+    "striped": (16, 16, 16),
+    "dotted": (255, 112, 200),
+    "checkered": (212, 168, 24),
+    "wooden": (134, 80, 36),
+    "metal": (196, 204, 214),
+    "rattan": (226, 186, 128),
+    "stone": (84, 92, 108),
+    "brick": (255, 255, 255),
+    "zigzag": (0, 92, 92),
+    "glass": (176, 232, 255),
+    "tiled": (96, 104, 32),
+    "paper": (236, 230, 210),
+    "ceramic": (170, 60, 40),
+}
 
 # Centre and radius of the blots of a tile of stone.
 BLOTS = ((1.3, 1.4, 1.2), (5.4, 2.6, 1.7), (2.7, 5.9, 1.5), (6.7, 6.6, 0.9))
