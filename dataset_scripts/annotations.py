@@ -14,8 +14,6 @@ from dataset_scripts.paths import UnsafePath, image_path
 from dataset_scripts.records import clean_record
 from dataset_scripts.report import Report
 
-_READERS = 4  # threads that read, fetch and decode images ahead
-
 
 def read_published(
     path: str, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
@@ -52,7 +50,7 @@ def read_annotation_file(
         return check_image(images.read(item[2])).data
 
     published_records = read_published(path, report, storage_options, start, stride)
-    for (number, where, source_id, published), image in in_order(published_records, load, _READERS):
+    for (number, where, source_id, published), image in in_order(published_records, load, images.readers):
         try:
             data = image.result()
         except MissingImage as error:

@@ -128,8 +128,9 @@ class FineHARD(datasets.GeneratorBasedBuilder):
         near = FolderImages(self.config.images or f"{folder}/images", self.config.storage_options)
         if self.config.fetch is None:
             return near
-        cache = Path(self._cache_dir_root) / "finehard_fetched" / fingerprint(folder, self.config.storage_options)
-        return FirstOf([near, fetched_images(folder, cache, self.config.fetch, self.config.storage_options)])
+        cache = Path(self._cache_dir_root) / "finehard_fetched"
+        web = fetched_images(folder, cache, self.config.fetch, self.config.storage_options)
+        return FirstOf([near, web]) if near.exists() else web
 
     def _generate_examples(self, files: list[str], folder: str) -> Iterator[tuple[Key, dict[str, Any]]]:
         images = self.images(folder)

@@ -17,7 +17,13 @@ class MissingImage(Exception):
 
 
 class ImageSource(Protocol):
-    """Gives the bytes of a record's image; may be asked from several threads at once."""
+    """Gives the bytes of a record's image; may be asked from several threads at once.
+
+    Attributes:
+        readers: how many threads are worth having.
+    """
+
+    readers: int
 
     def read(self, image: str) -> bytes:
         """Bytes, not yet checked, for the text by which a record names its image, a relative path in most cases.
@@ -35,9 +41,14 @@ class FolderImages:
 
     root: str
     storage_options: dict[str, Any] = field(default_factory=dict)
+    readers: int = 4
 
     def __post_init__(self) -> None:
         self._filesystem, self._base = fsspec.core.url_to_fs(self.root, **self.storage_options)
+
+    def exists(self) -> bool:
+        """Whether the folder is there at all; else every read would ask in vain."""
+        return self._filesystem.isdir(self._base)
 
     def read(self, image: str) -> bytes:
         try:
@@ -53,6 +64,7 @@ class TarImages:
     """Members of tar files below a local folder, named ``archive.tar:offset:size``."""
 
     root: Path
+    readers: int = 4
 
     def read(self, image: str) -> bytes:
         archive, offset, size = image.rsplit(":", 2)
@@ -72,6 +84,10 @@ class FirstOf:
     """Asks one source after the other; the last one's reason counts if none has the image."""
 
     sources: Sequence[ImageSource]
+
+    @property
+    def readers(self) -> int:
+        return max(source.readers for source in self.sources)
 
     def read(self, image: str) -> bytes:
         reason = MissingImage("no source of images")

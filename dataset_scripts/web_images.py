@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 from filelock import FileLock
 from tqdm.auto import tqdm
 
 from dataset_scripts.download import Downloader, DownloadSettings
+from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex
@@ -28,6 +30,7 @@ class UrlImages:
 
     index: UrlIndex
     downloader: Downloader
+    readers: int = 32  # most of them wait for an answer
 
     def read(self, image: str) -> bytes:
         url = self.index.url(image)
@@ -42,13 +45,19 @@ class UrlImages:
 
 
 def fetched_images(root: str, cache: Path, limits: DownloadSettings, storage_options: dict[str, Any]) -> UrlImages:
-    """Images of the published layout at ``root`` by URL, kept with the index of URLs in ``cache`` for every process."""
+    """Images of the published layout at ``root`` by URL; images and an index of URLs stay in ``cache`` for all processes.
+
+    Raises:
+        ValueError: the layout names no URLs.
+    """
+    filesystem, base = fsspec.core.url_to_fs(root, **storage_options)
+    lists = f"{base.rstrip('/')}/url2key_jsons"
+    if not filesystem.isdir(lists):
+        raise ValueError(f"{root} names no URLs: url2key_jsons/ is not there; images cannot be fetched")
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "lock"):
-        report = Report()
-        index = UrlIndex(cache / "urls.sqlite").build(root, report, storage_options)
-    if not len(index):
-        raise ValueError(f"{root} names no URLs: url2key_jsons/ is missing or empty; images cannot be fetched")
+    state = fingerprint(filesystem.unstrip_protocol(lists), storage_options)
+    with FileLock(cache / f"{state}.lock"):
+        index = UrlIndex(cache / f"{state}.sqlite").build(root, Report(), storage_options)
     return UrlImages(index, Downloader(limits, cache / "images"))
 
 
@@ -58,6 +67,8 @@ class Img2DatasetImages:
     img2dataset numbers images as they come in; only the sidecars know which URL an image is of. They are read once
     into ``index_file``.
     """
+
+    readers = 4
 
     def __init__(self, root: Path, urls: UrlIndex, index_file: Path, report: Report) -> None:
         self._urls = urls

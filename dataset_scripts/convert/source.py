@@ -111,7 +111,10 @@ def finehard_source(
     """
     options = storage_options or {}
     files = annotation_files(root, options)
-    sources: list[ImageSource] = [FolderImages(folder, options) for folder in images or [f"{root.rstrip('/')}/images"]]
+    sources: list[ImageSource] = [FolderImages(folder, options) for folder in images or []]
+    beside = FolderImages(f"{root.rstrip('/')}/images", options)
+    if not images and (beside.exists() or not (img2dataset or download)):
+        sources.append(beside)
     release = None
     if img2dataset or download:
         work.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ class RowImages:
     """The images in one column of a map-style set, named by their row number."""
 
     rows: Dataset
+    readers: int = 4
 
     def read(self, image: str) -> bytes:
         value = self.rows[int(image)]["image"]

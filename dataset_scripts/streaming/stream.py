@@ -126,7 +126,7 @@ class TrainingStream(IterableDataset):
     def _identity(self) -> dict[str, Any]:
         return {
             "seed": self.seed,
-            "world_size": self.world_size,
+            "rank, processes, worker, workers": list(self._slot()),
             "weights": self.weights,
             "sizes": [sum(getattr(file, "records", 1) for file in source) for source in self.sources],
         }
@@ -135,12 +135,12 @@ class TrainingStream(IterableDataset):
         """Makes the next iteration go on behind the last record given before :meth:`state_dict`.
 
         Raises:
-            ValueError: the state is of other data, another seed, other weights or another number of ranks.
+            ValueError: the state is of other data, another seed, other weights, another rank or worker.
         """
         if state.get("version") != _VERSION or state["of"] != self._identity():
             raise ValueError(
                 f"the state is of a stream with {state.get('of')}, this one has {self._identity()}; resume with the same "
-                "data, weights, seed and number of processes"
+                "data, weights, seed and numbers of processes and workers"
             )
         self.epoch, self._position = state["epoch"], state["position"]
         self._cursors = [Cursor(**cursor) for cursor in state["cursors"]] if state["cursors"] else None

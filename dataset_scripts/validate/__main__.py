@@ -1,0 +1,69 @@
+"""``python -m dataset_scripts.validate PATH``: is this set fit to train on?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dataset_scripts.shards import damaged_shards, write_json
+from dataset_scripts.validate.check import CountTokens, check
+from dataset_scripts.validate.report import as_dict, as_text, save_sheet
+
+DEFAULT_TOKENIZER = "openai/clip-vit-base-patch16"  # FG-CLIP's
+
+
+def token_counter(name: str) -> CountTokens:
+    """Counts with a tokenizer from the Hub or a folder.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the tokenizer {name} cannot be loaded ({str(error)[:200]}); name another or a folder with --tokenizer, or "
+            "leave token lengths out with --tokenizer none"
+        ) from error
+    # Texts beyond the model's length are just what is looked for.
+    return lambda texts: [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.validate",
+        description="Check images, boxes, captions and negatives of shards or of FineHARD's published layout.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("path", help="folder or fsspec URL")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--tokenizer", default=DEFAULT_TOKENIZER, help="name or folder, or none")
+    parser.add_argument("--max-records", type=int, default=None, help="stop after as many")
+    parser.add_argument("--examples", type=int, default=16, help="pictures on the sheet")
+    parser.add_argument("--output", type=Path, default=None, help="folder for report.json and sheet.png")
+    parser.add_argument("--checksums", action="store_true", help="compare every shard with its manifest")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if there is any error")
+    options = parser.parse_args(arguments)
+    try:
+        counter = None if options.tokenizer == "none" else token_counter(options.tokenizer)
+        findings = check(options.path, options.split, counter, options.max_records, options.examples)
+        if options.checksums:
+            for name in damaged_shards(Path(options.path)):
+                findings.errors.bad("shard is not as its manifest says", name)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(as_text(findings))
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+        write_json(options.output / "report.json", as_dict(findings))
+        save_sheet(findings, options.output / "sheet.png")
+        print(f"report.json and sheet.png are in {options.output}")
+    if options.strict and not findings.is_clean:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The records of a folder in any form that training takes, with images still encoded and nothing mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from dataset_scripts.annotations import read_published
+from dataset_scripts.convert.source import annotation_files
+from dataset_scripts.image_sources import FolderImages, MissingImage
+from dataset_scripts.report import Report
+from dataset_scripts.streaming.shard_files import find_shards
+
+
+def _of_shards(root: str, split: str, report: Report, options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for shard in find_shards(root, split, options):
+        name = PurePosixPath(shard.path).name
+        try:
+            for number, record in enumerate(shard.read(0, shard.records)):
+                yield f"{name}[{number}]", record
+            if number + 1 != shard.records:
+                report.bad("shard holds another number of records than its manifest says", name, number + 1)
+        except (ValueError, OSError, pa.ArrowException) as error:
+            report.bad("shard cannot be read", name, error)
+
+
+def _of_layout(root: str, report: Report, options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    images = FolderImages(f"{root.rstrip('/')}/images", options)
+    for path in annotation_files(root, options):
+        for _, where, source_id, published in read_published(path, report, options):
+            try:
+                data = images.read(source_id)
+            except MissingImage as error:
+                report.missing(str(error), where)
+                continue
+            yield (
+                where,
+                {
+                    "image": {"path": source_id, "bytes": data},
+                    "caption": published.get("caption"),
+                    "short_caption": published.get("short_caption"),
+                    "regions": published.get("bbox_info"),
+                    "source_id": source_id,
+                },
+            )
+
+
+def raw_records(
+    root: str, split: str, report: Report, storage_options: dict[str, Any] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and record; what cannot be read at all is counted in ``report``.
+
+    Raises:
+        ValueError: the folder holds neither shards nor the published layout.
+    """
+    options = storage_options or {}
+    filesystem, base = fsspec.core.url_to_fs(root, **options)
+    base = base.rstrip("/")
+    if filesystem.isdir(f"{base}/jsonfiles"):
+        return _of_layout(root, report, options)
+    if filesystem.isdir(f"{base}/{split}/jsonfiles"):
+        return _of_layout(f"{root.rstrip('/')}/{split}", report, options)
+    if not find_shards(root, split, options):
+        raise ValueError(
+            f"{root} holds neither shards ({split}-*.parquet or .tar) nor FineHARD's published layout (jsonfiles/)"
+        )
+    return _of_shards(root, split, report, options)

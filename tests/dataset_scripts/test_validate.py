@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from dataset_scripts.convert import ConvertSettings, convert, finehard_source
+from dataset_scripts.report import Report
+from dataset_scripts.schema import FEATURES
+from dataset_scripts.streaming import shard_files
+from dataset_scripts.validate import check
+from dataset_scripts.validate.__main__ import main
+from dataset_scripts.validate.report import as_text
+
+
+def _count_words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+@pytest.fixture
+def shards(sample: Path, tmp_path: Path) -> Path:
+    source = finehard_source(str(sample / "train"), tmp_path, Report())
+    convert(source, tmp_path / "shards", ConvertSettings(shard_size=15, workers=2))
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("form", ["shards", "layout", "folder of layouts"])
+def test_a_sound_set_is_found_sound(sample: Path, shards: Path, form: str) -> None:
+    root = {"shards": shards, "layout": sample / "train", "folder of layouts": sample}[form]
+    findings = check(str(root), "train", _count_words)
+    published = [r for path in (sample / "train").glob("jsonfiles/*.json") for r in json.loads(path.read_text())]
+    regions = [info for record in published for info in record["bbox_info"]]
+    assert findings.is_clean
+    assert findings.errors.kept["records"] == 40
+    assert findings.errors.kept["regions"] == len(regions) == len(findings.areas)
+    assert findings.negatives == {10: len(regions)}
+    assert set(findings.sides) == {64}
+    assert sorted(findings.tokens["caption"]) == sorted(_count_words([r["caption"] for r in published]))
+    assert findings.truncated("caption", 10) == 1.0
+    assert findings.truncated("caption", 1000) == 0.0
+    assert len(findings.examples) == 16
+
+
+def _spoil(shards: Path) -> dict[str, int]:
+    """Rewrites the first shard with one fault a row and says what must be found."""
+    path = shards / "train-00000.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[0]["image"]["bytes"] = b"<html></html>"
+    rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:-300]
+    rows[2]["caption"] = " "
+    rows[3]["caption"] = rows[3]["short_caption"] = None
+    rows[4]["regions"][0]["bbox"] = [0.5, 0.5, 0.2, 0.9]
+    rows[5]["regions"][0]["bbox"] = [10.0, 10.0, 50.0, 50.0]
+    rows[6]["regions"][0]["bbox"] = [float("nan"), 0.0, 0.5, 0.5]
+    rows[7]["regions"][0]["bbox"] = [0.5, 0.5, 0.51, 0.9]
+    rows[8]["regions"][0]["negatives"][0] = rows[8]["regions"][0]["short_expr"]
+    rows[9]["regions"][0]["negatives"][1] = rows[9]["regions"][0]["negatives"][0]
+    rows[10]["source_id"] = rows[11]["source_id"]
+    rows[12]["caption"] = rows[13]["caption"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema), path)
+    return {
+        "HTML or XML instead of an image": 1,
+        "image is truncated or damaged": 1,
+        "caption is empty": 1,
+        "record without a caption": 1,
+        "box is inverted or empty": 1,
+        "box lies outside the image": 1,
+        "box has a coordinate that is no finite number": 1,
+        "negative equals its positive": 1,
+        "negative is repeated": 1,
+        "source_id is repeated": 1,
+    }
+
+
+def test_every_fault_is_found_and_named_with_its_place(shards: Path, tmp_path: Path, capsys) -> None:
+    expected = _spoil(shards)
+    findings = check(str(shards))
+    assert dict(findings.errors.problems) == expected
+    assert findings.oddities.problems["box narrower than 1/32 of the image"] == 1
+    assert findings.oddities.problems["caption is repeated"] == 1
+    assert "train-00000.parquet[5]" in findings.errors.examples["box lies outside the image"][0]
+    text = as_text(findings)
+    assert all(reason in text for reason in expected)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(shards), "--tokenizer", "none", "--strict", "--output", str(tmp_path / "report")])
+    assert stopped.value.code == 1
+    main([str(shards), "--tokenizer", "none"])  # without --strict it is for people
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["errors"]["problems"] == expected
+
+
+def test_the_sheet_shows_boxes_where_they_are(sample: Path, tmp_path: Path) -> None:
+    main([str(sample / "train"), "--tokenizer", "none", "--output", str(tmp_path), "--examples", "3", "--strict"])
+    sheet = Image.open(tmp_path / "sheet.png").convert("RGB")
+    findings = check(str(sample / "train"), examples=3)
+    x1, y1, _, _ = findings.examples[0][1][0]["bbox"]
+    side = 312 - 1  # a cell's picture without its margin of 4
+    assert sheet.getpixel((4 + round(x1 * side) + 8, 4 + round(y1 * side))) == (0xE6, 0x19, 0x4B)
+
+
+def test_shards_are_compared_with_their_manifest(shards: Path, capsys) -> None:
+    main([str(shards), "--tokenizer", "none", "--checksums", "--strict"])
+    path = shards / "train-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-40])
+    shard_files._open_parquet.cache_clear()  # another process would have to open the file anew
+    with pytest.raises(SystemExit) as stopped:
+        main([str(shards), "--tokenizer", "none", "--checksums", "--strict"])
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().out
+    assert "shard cannot be read" in printed
+    assert "shard is not as its manifest says" in printed
+
+
+def test_tokens_are_counted_with_the_tokenizer_of_the_model(sample: Path, tmp_path: Path, capsys) -> None:
+    published = [r for path in (sample / "train").glob("jsonfiles/*.json") for r in json.loads(path.read_text())]
+    words = {word for record in published for word in record["caption"].split()}
+    tokenizer = Tokenizer(
+        models.WordLevel({"?": 0, **{word: n for n, word in enumerate(sorted(words), 1)}}, unk_token="?")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(tmp_path / "tokenizer")
+    main([str(sample / "train"), "--tokenizer", str(tmp_path / "tokenizer")])
+    lengths = sorted(_count_words([record["caption"] for record in published]))
+    assert f"smallest {lengths[0]}, median" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--tokenizer none"):
+        main([str(sample / "train"), "--tokenizer", str(tmp_path / "nowhere")])
+
+
+def test_nothing_to_check_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="neither shards"):
+        main([str(tmp_path), "--tokenizer", "none"])
