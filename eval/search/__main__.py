@@ -1,0 +1,88 @@
+"""Embeds images once and searches them by text, image or region.
+
+python -m eval.search index photos --model MODEL --output photos-index
+python -m eval.search query photos-index --model MODEL --text "a light blue mug on a wooden table"
+python -m eval.search query photos-index --model MODEL --image mug.jpg --box 40 60 210 230
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.adapters import load_adapter
+from eval.embed import PRECISIONS, Embedder
+from eval.images import ImageFile
+from eval.search.build import build
+from eval.search.index import SearchIndex
+from eval.search.source import open_collection
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Raises:
+    ValueError: whatever is wrong with model, images or index.
+    """
+    args = _parser().parse_args(arguments)
+    adapter = load_adapter(args.model, revision=args.revision)
+    embedder = Embedder(
+        adapter, args.batch_size, args.num_workers, args.precision, allow_missing=True, distributed=False
+    )
+    if args.command == "index":
+        collection = open_collection(args.images, args.split, args.column)
+        summary = build(collection, embedder, args.output, args.grid, args.shard_size, args.index_type)
+        rate = f", {summary.embedded_now / summary.seconds:.1f} images/s" if summary.embedded_now else ""
+        print(
+            f"{summary.images} images ({summary.unreadable} unreadable), {summary.embedded_now} embedded now{rate}; "
+            f"{summary.vectors} vectors in {args.output}"
+        )
+        return
+    index = SearchIndex(args.index, embedder)
+    if args.text is not None:
+        hits = index.by_text(args.text, args.top, args.long)
+    else:
+        image = ImageFile(args.image).open()
+        hits = index.by_image(image, args.top) if args.box is None else index.by_region(image, args.box, args.top)
+    for rank, hit in enumerate(hits, 1):
+        where = "" if hit.box == (0.0, 0.0, 1.0, 1.0) else "  box " + " ".join(f"{side:.2f}" for side in hit.box)
+        print(f"{rank:>3}  {hit.score:.4f}  {hit.name}{where}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    index = commands.add_parser("index", help="embed images and build the index; goes on where it was interrupted")
+    index.add_argument("images", help="folder, or user/name of a data set on the Hub")
+    index.add_argument("--output", type=Path, required=True, help="folder for the parquet shards and the index")
+    index.add_argument("--split", default="train", help="of a data set")
+    index.add_argument("--column", default="image", help="of a data set")
+    index.add_argument(
+        "--grid", type=int, default=0, help="also embed N x N boxes of each image, to find small things"
+    )
+    index.add_argument("--shard_size", type=int, default=4096, help="images a parquet file")
+    index.add_argument("--index_type", default="Flat", help='of faiss.index_factory, e.g. "IVF4096,PQ64" for millions')
+    query = commands.add_parser("query", help="search an index")
+    query.add_argument("index", type=Path, help="--output of `index`")
+    what = query.add_mutually_exclusive_group(required=True)
+    what.add_argument("--text")
+    what.add_argument("--image", type=Path)
+    query.add_argument("--long", action="store_true", help="the text is a long caption")
+    query.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help="of --image, in pixels")
+    query.add_argument("--top", type=int, default=10)
+    for command in (index, query):
+        command.add_argument("--model", required=True, help="FG-CLIP (or another model of eval) as folder or Hub id")
+        command.add_argument("--revision", help="of the model on the Hub")
+        command.add_argument("--batch_size", type=int, default=64)
+        command.add_argument("--num_workers", type=int, default=0, help="loading processes")
+        command.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"python -m eval.search: error: {error}")

@@ -1,0 +1,189 @@
+"""Embeds a collection shard by shard to parquet, and builds a FAISS index of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from eval.embed import Embedder
+from eval.images import Boxes
+from eval.results import write_atomically
+from eval.search.source import Collection, slices
+
+SETTINGS_FILE = "settings.json"
+INDEX_FILE = "index.faiss"
+EMBEDDINGS = "embeddings"
+WHOLE = [0.0, 0.0, 1.0, 1.0]
+# Largest share of the training vectors that an index which has to be trained (IVF, PQ) is shown.
+TRAINING_VECTORS = 200_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of `build` did."""
+
+    images: int
+    unreadable: int
+    embedded_now: int
+    vectors: int
+    seconds: float
+
+
+def build(
+    collection: Collection,
+    embedder: Embedder,
+    output: str | Path,
+    grid: int = 0,
+    shard_size: int = 4096,
+    index_type: str = "Flat",
+) -> Summary:
+    """Embeds what is not embedded yet and writes the index. Start it again after an interruption: it goes on.
+
+    Args:
+        collection: images and their names.
+        embedder: with `allow_missing`, broken images are counted and left out.
+        output: folder for settings.json, embeddings/*.parquet and index.faiss.
+        grid: also embed grid × grid boxes of each image, so that small things are found; 0 for whole images only.
+        shard_size: images a parquet file, the unit that a restart does not repeat.
+        index_type: for faiss.index_factory: "Flat" (exact) up to a few million vectors, "IVF4096,PQ64" beyond.
+
+    Raises:
+        ValueError: for a folder that holds embeddings made otherwise, or without FAISS.
+    """
+    require_faiss()
+    output = Path(output)
+    _check_settings(output, _settings(collection, embedder, grid, shard_size))
+    started, now = time.perf_counter(), 0
+    shards = list(slices(len(collection.images), shard_size))
+    bar = tqdm(total=len(collection.images), desc="embedding", unit="image", disable=not embedder.progress)
+    for number, (start, end) in enumerate(shards):
+        path = output / EMBEDDINGS / f"{number:05d}.parquet"
+        if not path.exists():
+            _write(path, _embed(collection, embedder, start, end, grid))
+            now += end - start
+        bar.update(end - start)
+    bar.close()
+    seconds = time.perf_counter() - started
+    vectors = _write_index(output, len(shards), index_type)
+    readable = sum(len(np.unique(table["item"].to_numpy())) for table in read_shards(output, len(shards), ["item"]))
+    return Summary(len(collection.images), len(collection.images) - readable, now, vectors, seconds)
+
+
+def read_shards(output: Path, shards: int, columns: list[str] | None = None):
+    """The parquet tables in order."""
+    for number in range(shards):
+        yield pq.read_table(output / EMBEDDINGS / f"{number:05d}.parquet", columns=columns)
+
+
+def matrix_of(table: pa.Table) -> np.ndarray:
+    """(rows, D) float32 embeddings of a shard."""
+    column = table["embedding"].combine_chunks()
+    return column.flatten().to_numpy().astype(np.float32).reshape(len(table), -1)
+
+
+def require_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError("Search needs FAISS: pip install 'fgclip[search]'.") from None
+    return faiss
+
+
+def _embed(collection: Collection, embedder: Embedder, start: int, end: int, grid: int) -> pa.Table:
+    images = collection.images[start:end]
+    items = np.arange(start, end)
+    features, readable = embedder.images(images)
+    kept, boxes, vectors = items[readable], [WHOLE] * int(readable.sum()), features.numpy()[readable]
+    if grid and len(kept):
+        cells = grid_boxes(grid)
+        found = [image for image, fine in zip(images, readable, strict=True) if fine]
+        regions, _, _ = embedder.regions(found, [Boxes(cells) for _ in found])
+        vectors = np.concatenate([vectors, regions.numpy()])
+        boxes = boxes + cells.tolist() * len(found)
+        kept = np.concatenate([kept, kept.repeat(len(cells))])
+    width = vectors.shape[1]
+    return pa.table(
+        {
+            "item": pa.array(kept, pa.int64()),
+            "name": pa.array([collection.names[item] for item in kept.tolist()], pa.string()),
+            "box": pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(boxes), pa.float32()), 4),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), width),
+        }
+    )
+
+
+def grid_boxes(grid: int) -> np.ndarray:
+    """(grid², 4) normalised boxes that overlap their neighbours by half a cell, so that nothing lies on a border."""
+    edges = np.linspace(0, 1, grid + 1)
+    margin = 0.25 / grid
+    return np.array(
+        [
+            [edges[x] - margin, edges[y] - margin, edges[x + 1] + margin, edges[y + 1] + margin]
+            for y in range(grid)
+            for x in range(grid)
+        ],
+        dtype=np.float32,
+    ).clip(0, 1)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def _write_index(output: Path, shards: int, index_type: str) -> int:
+    """FAISS inner-product index over all rows, in their order; cosine, since embeddings are normalised."""
+    faiss = require_faiss()
+    matrices = (matrix_of(table) for table in read_shards(output, shards, ["embedding"]))
+    first = next((matrix for matrix in matrices if len(matrix)), None)
+    if first is None:
+        raise ValueError(f"None of the images could be read; {output} holds no embedding to search.")
+    index = faiss.index_factory(first.shape[1], index_type, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        sample = np.concatenate([matrix_of(table) for table in read_shards(output, shards, ["embedding"])])
+        chosen = np.random.default_rng(0).permutation(len(sample))[:TRAINING_VECTORS]
+        index.train(sample[chosen])
+    for table in read_shards(output, shards, ["embedding"]):
+        index.add(matrix_of(table))
+    temporary = output / f".{INDEX_FILE}.{os.getpid()}"
+    faiss.write_index(index, str(temporary))
+    os.replace(temporary, output / INDEX_FILE)
+    return index.ntotal
+
+
+def _settings(collection: Collection, embedder: Embedder, grid: int, shard_size: int) -> dict[str, Any]:
+    return {
+        "collection": collection.name,
+        "images": len(collection.names),
+        "names": hashlib.sha256("\0".join(collection.names).encode()).hexdigest(),
+        "model": embedder.adapter.name,
+        "weights": embedder.fingerprint,
+        "precision": embedder.precision,
+        "grid": grid,
+        "shard_size": shard_size,
+    }
+
+
+def _check_settings(output: Path, settings: dict[str, Any]) -> None:
+    path = output / SETTINGS_FILE
+    if not path.exists():
+        return write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in settings if found.get(name) != settings[name]]
+    if changed:
+        raise ValueError(
+            f"{output} holds embeddings made otherwise ({', '.join(changed)} changed); use another --output, or delete it."
+        )
+    return None

@@ -1,0 +1,54 @@
+"""What is embedded: the images of a folder, or of a data set of the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.images import DatasetImage, ImageFile, ImageSource
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images in a fixed order, each with the name that a search result shows."""
+
+    name: str
+    names: Sequence[str]
+    images: Sequence[ImageSource]
+
+
+def open_collection(
+    source: str, split: str = "train", column: str = "image", revision: str | None = None
+) -> Collection:
+    """A folder (searched recursively, in the order of the names), or `user/name` on the Hub.
+
+    Raises:
+        ValueError: for a folder without images, and for a data set without that split or column.
+    """
+    if Path(source).is_dir():
+        root = Path(source)
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not paths:
+            raise ValueError(f"{source} holds no image; known are {', '.join(sorted(SUFFIXES))}.")
+        return Collection(root.name, [str(p.relative_to(root)) for p in paths], [ImageFile(p) for p in paths])
+    from datasets import load_dataset
+
+    try:
+        dataset = load_dataset(source, split=split, revision=revision)
+    except FileNotFoundError:
+        raise ValueError(f"{source!r} is neither a folder nor a data set that can be loaded.") from None
+    if column not in dataset.column_names:
+        raise ValueError(
+            f"{source} has no column {column!r}; it has {', '.join(dataset.column_names)}. Pass --column."
+        )
+    images = [DatasetImage(dataset, row, column) for row in range(len(dataset))]
+    return Collection(source, [str(row) for row in range(len(dataset))], images)
+
+
+def slices(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of consecutive shards."""
+    for start in range(0, count, size):
+        yield start, min(start + size, count)

@@ -1,0 +1,116 @@
+"""What both demos share: loading, safe uploads, heat maps, the way a Space is started."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from eval.adapters.fgclip import FGCLIPAdapter
+from eval.similarity import overlay, similarity_maps
+
+MAX_UPLOAD = "10mb"
+MAX_PIXELS = 25_000_000
+SHOWN_SIDE = 640  # pixels that a shown image has at most on its longer side
+MAX_TEXT = 1_500  # characters, more than 248 tokens
+
+# Pillow refuses what claims more, instead of warning.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+# Columns stack on a phone; touch targets are large enough for a thumb.
+CSS = """
+.gradio-container {max-width: 1100px !important; margin: 0 auto !important; padding: 12px !important}
+button {min-height: 44px}
+@media (max-width: 640px) {
+  .gradio-container {padding: 6px !important}
+  h1 {font-size: 1.35rem !important}
+}
+.ranking {width: 100%; border-collapse: collapse}
+.ranking td {padding: 6px 4px; border: none; vertical-align: middle; overflow-wrap: anywhere}
+.ranking .score {white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums}
+.ranking .bar {height: 8px; border-radius: 4px; background: var(--primary-500)}
+.ranking .best td {font-weight: 600}
+"""
+
+
+def arguments(description: str, **more: str) -> argparse.Namespace:
+    """Command line of a demo; `more` are further folders: name → help."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", required=True, help="FG-CLIP checkpoint: folder or Hub id")
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
+    return parser.parse_args()
+
+
+def load(model: str) -> FGCLIPAdapter:
+    """The checkpoint, ready for queries."""
+    adapter = FGCLIPAdapter.from_pretrained(model)
+    adapter.model.eval()
+    return adapter
+
+
+def open_upload(path: str | None) -> Image.Image:
+    """An uploaded image, upright and in RGB, reduced to what is shown.
+
+    Raises:
+        gr.Error: without an image, for something else than an image, and for one with too many pixels.
+    """
+    if path is None:
+        raise gr.Error("Choose an image first.")
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * SHOWN_SIDE, 2 * SHOWN_SIDE))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise gr.Error(f"This image has more than {MAX_PIXELS // 1_000_000} million pixels.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise gr.Error("This file cannot be read as an image.") from None
+    return shown(upright)
+
+
+def shown(image: Image.Image) -> Image.Image:
+    """A copy that is at most SHOWN_SIDE long."""
+    copy = image.copy()
+    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return copy
+
+
+def clean_text(text: str, what: str) -> str:
+    """The text without surrounding blanks.
+
+    Raises:
+        gr.Error: for an empty or far too long one.
+    """
+    text = (text or "").strip()
+    if not text:
+        raise gr.Error(f"Type {what} first.")
+    if len(text) > MAX_TEXT:
+        raise gr.Error(f"This text has {len(text)} characters; at most {MAX_TEXT} are read.")
+    return text
+
+
+def heat_maps(adapter: FGCLIPAdapter, image: Image.Image, phrases: Sequence[str]) -> list[Image.Image]:
+    """The image under the similarity of each phrase, warm where it is high."""
+    maps = similarity_maps(adapter, image, phrases)
+    return [Image.fromarray((255 * overlay(image, m)).astype(np.uint8)) for m in maps]
+
+
+def launch(demo: gr.Blocks, args: argparse.Namespace) -> None:
+    """Serves the demo; errors that are not meant for users stay in the log."""
+    demo.queue(max_size=32).launch(
+        server_name=args.host,
+        server_port=args.port,
+        max_file_size=MAX_UPLOAD,
+        show_error=False,
+        css=CSS,
+        theme=gr.themes.Soft(primary_hue="blue"),
+        footer_links=[],
+    )

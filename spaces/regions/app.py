@@ -1,0 +1,144 @@
+"""Region explorer: draw boxes, type phrases and hard negatives, see the ranking and where each phrase is.
+
+python spaces/regions/app.py --model CHECKPOINT
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from pathlib import Path
+
+import gradio as gr
+import torch
+from PIL import Image, ImageDraw
+from torch.nn.functional import normalize
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import arguments, clean_text, heat_maps, launch, load, open_upload
+
+from eval.adapters.fgclip import FGCLIPAdapter
+
+INTRODUCTION = """# Regions and fine differences
+1. Choose an image. 2. Tap two opposite corners of a box, as often as you like. 3. Type phrases that differ in a detail, one a line."""
+EXAMPLE = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
+COLOURS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
+MAX_PHRASES, MAX_BOXES = 12, len(COLOURS)
+
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the shown image
+State = dict[str, list]  # `boxes`, and `corner`: the first corner of a box that is not finished
+
+
+def drawn(image: Image.Image, state: State) -> Image.Image:
+    """The image with numbered boxes."""
+    picture = image.copy()
+    pen = ImageDraw.Draw(picture)
+    width = max(2, image.width // 200)
+    for number, (box, colour) in enumerate(zip(state["boxes"], COLOURS, strict=False), 1):
+        pen.rectangle(box, outline=colour, width=width)
+        pen.rectangle((box[0], box[1], box[0] + 16, box[1] + 16), fill=colour)
+        pen.text((box[0] + 5, box[1] + 2), str(number), fill="white")
+    for x, y in state["corner"]:
+        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLOURS[len(state["boxes"]) % len(COLOURS)])
+    return picture
+
+
+def ranking(scores: torch.Tensor, phrases: list[str], heading: str) -> str:
+    """A table of phrases from best to worst as HTML. scores: (phrases,) that sum to 1."""
+    order = scores.argsort(descending=True).tolist()
+    rows = [
+        f'<tr class="{"best" if place == 0 else ""}"><td>{html.escape(phrases[index])}'
+        f'<div class="bar" style="width:{100 * scores[index]:.1f}%"></div></td>'
+        f'<td class="score">{100 * scores[index]:.1f} %</td></tr>'
+        for place, index in enumerate(order)
+    ]
+    return f'<h3>{heading}</h3><table class="ranking">{"".join(rows)}</table>'
+
+
+class Explorer:
+    """Answers of the page."""
+
+    def __init__(self, adapter: FGCLIPAdapter):
+        self.adapter = adapter
+
+    def choose(self, path: str | None) -> tuple[Image.Image | None, Image.Image | None, State, str, list]:
+        """A new image: no boxes, no results."""
+        image = None if path is None else open_upload(path)
+        return image, image, {"boxes": [], "corner": []}, "", []
+
+    def tap(self, image: Image.Image | None, state: State, event: gr.SelectData) -> tuple[Image.Image | None, State]:
+        """Every second tap finishes a box."""
+        if image is None:
+            raise gr.Error("Choose an image first.")
+        x, y = (round(float(part)) for part in event.index)
+        x, y = min(max(x, 0), image.width), min(max(y, 0), image.height)
+        if not state["corner"]:
+            state = {**state, "corner": [(x, y)]}
+            return drawn(image, state), state
+        ((first_x, first_y),) = state["corner"]
+        box = (min(x, first_x), min(y, first_y), max(x, first_x), max(y, first_y))
+        state = {"boxes": state["boxes"], "corner": []}
+        if box[2] - box[0] < 4 or box[3] - box[1] < 4:
+            gr.Warning("This box is smaller than four pixels; tap two opposite corners.")
+        elif len(state["boxes"]) >= MAX_BOXES:
+            gr.Warning(f"At most {MAX_BOXES} boxes; clear them to start anew.")
+        else:
+            state["boxes"] = [*state["boxes"], box]
+        return drawn(image, state), state
+
+    def clear(self, image: Image.Image | None) -> tuple[Image.Image | None, State, str, list]:
+        return image, {"boxes": [], "corner": []}, "", []
+
+    @torch.no_grad()
+    def compare(self, image: Image.Image | None, state: State, text: str) -> tuple[str, list[tuple[Image.Image, str]]]:
+        """The phrases ranked for each box (for the whole image, if there is none), and a heat map for each phrase."""
+        if image is None:
+            raise gr.Error("Choose an image first.")
+        phrases = list(dict.fromkeys(filter(None, map(str.strip, clean_text(text, "some phrases").splitlines()))))
+        if len(phrases) > MAX_PHRASES:
+            raise gr.Error(f"At most {MAX_PHRASES} phrases, one a line; these are {len(phrases)}.")
+        model, processor = self.adapter.model, self.adapter.processor
+        boxes: list[Box] = state["boxes"]
+        inputs = processor(images=image, text=phrases, boxes=boxes or None).to(model.device)
+        output = model(**inputs)
+        if boxes:
+            embeddings, scale = output.region_embeds[0], output.scales[1]
+            headings = [f"Box {number}" for number in range(1, len(boxes) + 1)]
+        else:
+            embeddings, scale, headings = output.image_embeds, output.scales[0], ["Whole image (no box drawn)"]
+        scores = (normalize(embeddings) @ normalize(output.text_embeds).t() * scale).softmax(-1).cpu()
+        tables = "".join(ranking(row, phrases, heading) for row, heading in zip(scores, headings, strict=True))
+        return tables, list(zip(heat_maps(self.adapter, image, phrases), phrases, strict=True))
+
+
+def build(explorer: Explorer) -> gr.Blocks:
+    """The page."""
+    with gr.Blocks(title="FG-CLIP: region explorer") as demo:
+        gr.Markdown(INTRODUCTION)
+        image, state = gr.State(), gr.State({"boxes": [], "corner": []})
+        with gr.Row():
+            with gr.Column(min_width=300):
+                upload = gr.File(label="Image", file_types=["image"], type="filepath", height=110, elem_id="upload")
+                canvas = gr.Image(
+                    label="Tap two corners", type="pil", interactive=False, format="png", elem_id="canvas", buttons=[]
+                )
+            with gr.Column(min_width=300):
+                phrases = gr.Textbox(
+                    label="Phrases and hard negatives, one a line", value=EXAMPLE, lines=5, elem_id="phrases"
+                )
+                with gr.Row():
+                    clear = gr.Button("Clear boxes", elem_id="clear", min_width=120)
+                    compare = gr.Button("Compare", variant="primary", elem_id="compare", min_width=120)
+                table = gr.HTML(elem_id="ranking")
+        maps = gr.Gallery(label="Where each phrase is", columns=4, object_fit="contain", height="auto", elem_id="maps")
+        upload.change(explorer.choose, upload, [image, canvas, state, table, maps], api_name=False)
+        canvas.select(explorer.tap, [image, state], [canvas, state], api_name=False)
+        clear.click(explorer.clear, image, [canvas, state, table, maps], api_name=False)
+        compare.click(explorer.compare, [image, state, phrases], [table, maps], api_name=False)
+    return demo
+
+
+if __name__ == "__main__":
+    args = arguments(__doc__)
+    launch(build(Explorer(load(args.model))), args)
