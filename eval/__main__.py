@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -109,12 +110,19 @@ def _finished(args: EvalArguments, task: Task, embedder: Embedder) -> Result | N
 def _run(args: EvalArguments, task: Task, embedder: Embedder) -> Result:
     result = run_task(task, embedder)
     result.settings["run"] = embedder.run_identity(task.options())
+    if embedder.state.is_main_process:
+        shown = ("text", "region_features_made_by", "templates")
+        made = "; ".join(
+            f"{name.replace('_', ' ')}: {result.settings[name]}" for name in shown if name in result.settings
+        )
+        print(f"task {task.name}: {made} ({result.seconds:.0f} s)", flush=True)
     if args.output and embedder.state.is_main_process:
         save_result(result, _results_folder(args), task.name)
     return result
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # texts are tokenized in the loading workers
     logging.basicConfig(level=logging.WARNING)
     try:
         main()

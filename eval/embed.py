@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ class Embedder:
     Args:
         adapter: the model.
         batch_size: images a batch; texts go in batches of four times as many.
-        num_workers: loading processes.
+        num_workers: loading processes, where the system can fork them (not on Windows).
         precision: "float32" or "bfloat16" (autocast; features are float32 afterwards). float16 overflows in CLIP's
             activations and is refused.
         region_features: "dense" (RoIAlign over dense features) or "crop" (each box as an image of its own).
@@ -303,7 +304,15 @@ class Embedder:
         todo = [batches[i] for number, _ in mine for i in shards[number]]
         # A worker costs about as much to start as a few batches to load.
         workers = min(self.num_workers, len(todo) // 4)
-        loader = DataLoader(_Batches(todo, prepare), batch_size=1, collate_fn=_first, num_workers=workers)
+        # Forked, since `prepare` belongs to this object: a spawned worker would need a copy of the model.
+        forked = "fork" in multiprocessing.get_all_start_methods()
+        loader = DataLoader(
+            _Batches(todo, prepare),
+            batch_size=1,
+            collate_fn=_first,
+            num_workers=workers if forked else 0,
+            multiprocessing_context="fork" if forked and workers else None,
+        )
         stream = iter(tqdm(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False))
         for number, path in mine:
             rows = _stack([self._encode(kind, next(stream), encode) for _ in shards[number]])

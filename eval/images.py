@@ -77,7 +77,7 @@ class DatasetImage:
         return f"{self.dataset._fingerprint}:{self.index}:{self.column}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a decoded image has no hash; sources are told apart by identity
 class MemoryImage:
     """An image that is already decoded."""
 

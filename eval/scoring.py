@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from eval.metrics import bootstrap_interval, rank_of_reference, recall_at_k, top_k_accuracy
@@ -82,10 +83,13 @@ def class_ranks(queries: Tensor, classes: Tensor, labels: np.ndarray) -> tuple[n
     Args:
         queries: (N, D). classes: (C, D). labels: (N,).
     Returns:
-        better (N,) and tied (N,), as `rank_of_reference`.
+        better (N,) and tied (N,), as `rank_of_reference`. Equal classes (two of one name) tie exactly.
     """
+    distinct, place = torch.unique(
+        classes, dim=0, return_inverse=True
+    )  # a product may round equal columns differently
     parts = [
-        rank_of_reference((queries[i : i + CHUNK] @ classes.T).numpy(), labels[i : i + CHUNK])
+        rank_of_reference((queries[i : i + CHUNK] @ distinct.T)[:, place].numpy(), labels[i : i + CHUNK])
         for i in range(0, len(queries), CHUNK)
     ]
     return np.concatenate([better for better, _ in parts]), np.concatenate([tied for _, tied in parts])

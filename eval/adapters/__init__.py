@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 from transformers import CLIPModel, PreTrainedConfig, Siglip2Model, SiglipModel
@@ -97,7 +98,7 @@ def _load(checkpoint: str, kwargs: dict[str, str], custom: str | None) -> ModelA
         ) from None
     kind = config.get("model_type")
     # The published FG-CLIP says model_type clip; its architecture and code names tell.
-    if "FGCLIP" in " ".join([*config.get("architectures", []), *config.get("auto_map", {}).values()]):
+    if "FGCLIP" in json.dumps([config.get("architectures"), config.get("auto_map")]):
         kind = "fgclip"
     if kind not in _BY_TYPE:
         raise ValueError(

@@ -8,15 +8,15 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from eval.results import Result
 
-# Task types of the Hub; what it has no type for is named after the closest one.
+# Retrieval; all other tasks choose among captions or class names.
 TYPES = {
     "imagenet": "zero-shot-image-classification",
     "imagenet_v2": "zero-shot-image-classification",
-    "retrieval": "image-text-to-text",
-    "coco_retrieval": "image-text-to-text",
-    "flickr30k": "image-text-to-text",
-    "sharegpt4v": "image-text-to-text",
-    "dci": "image-text-to-text",
+    "retrieval": "zero-shot-retrieval",
+    "coco_retrieval": "zero-shot-retrieval",
+    "flickr30k": "zero-shot-retrieval",
+    "sharegpt4v": "zero-shot-retrieval",
+    "dci": "zero-shot-retrieval",
 }
 
 

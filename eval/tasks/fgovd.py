@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class FGOVD(Task):
   DATA/coco/train2017/, DATA/coco/val2017/
                           COCO 2017 images: http://images.cocodataset.org/zips/val2017.zip and train2017.zip (option images=FOLDER)"""
     columns: ClassVar[str] = (
-        "It needs image, bbox (x, y, width, height in pixels), pos_expression, neg_expression and subset (hard, …)."
+        "It needs image, bbox (x, y, width, height in pixels), pos_expression, neg_expression, subset (hard, …) and, so that each image is encoded once, image_id."
     )
 
     annotations: Path = Path()
@@ -77,13 +77,15 @@ class FGOVD(Task):
     def _hub_rows(self) -> dict[str, list[MatchRow]]:
         data = self.hub_rows(["image", "bbox", "pos_expression", "neg_expression", "subset"])
         rows: dict[str, list[MatchRow]] = {}
+        first: dict[Any, int] = {}  # rows of one image_id share its first row's image, so that it is encoded once
         for index, row in enumerate(data):
             if row["subset"] in self.subsets:
+                place = first.setdefault(row["image_id"], index) if "image_id" in row else index
                 x, y, w, h = row["bbox"]
                 texts = [_positive(row["pos_expression"]), *row["neg_expression"]]
                 box = np.array([x, y, x + w, y + h], np.float32)
                 rows.setdefault(row["subset"], []).append(
-                    MatchRow(DatasetImage(data, index), box, row["image"].size, texts)
+                    MatchRow(DatasetImage(data, place), box, row["image"].size, texts)
                 )
         return rows
 
