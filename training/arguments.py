@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.utils import is_torch_tf32_available
 
 from .objective import Objective
 
@@ -24,7 +25,22 @@ class ModelArguments:
 @dataclass
 class DataArguments:
     train_data: list[str] = field(
-        metadata={"help": "Folders in FineHARD's published layout (jsonfiles/ and images/). Several are concatenated."}
+        metadata={
+            "help": "Folders, globs of folders, hf:// or other URLs, or owner/name on the Hub: shards (parquet, tar) or "
+            "FineHARD's published layout (jsonfiles/ and images/). Several are concatenated."
+        }
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read records as they are needed instead of preparing all; the published layout needs max_steps."
+        },
+    )
+    data_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "With --streaming: share of each source in what is drawn, in any unit. Default: all records."
+        },
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use only this many records, for a trial."})
     max_regions: int = field(default=4, metadata={"help": "Regions taken from an image (published: 4)."})
@@ -42,13 +58,20 @@ class DataArguments:
         metadata={"help": "Probability that a random sentence of the long caption stands in for the short one."},
     )
 
+    def __post_init__(self) -> None:
+        if self.streaming and self.max_samples:
+            raise ValueError("Received max_samples with streaming; a stream is cut by max_steps.")
+        if self.data_weights and not self.streaming:
+            raise ValueError("Received data_weights without streaming; a map-style set holds every record once.")
+
 
 @dataclass
 class FGCLIPTrainingArguments(TrainingArguments):
     """TrainingArguments with other defaults, and FG-CLIP's own settings.
 
-    Other defaults: adam_beta2 0.98, bf16 and tf32 where the machine has them, dataloader_drop_last, cosine schedule,
-    logging every 10 steps, no removal of columns, non-finite losses are not filtered, at most 2 checkpoints kept.
+    Other defaults: adam_beta2 0.98, bf16, tf32 where the GPU has it, dataloader_drop_last, cosine schedule, logging every
+    10 steps, no removal of columns, non-finite losses are not filtered, at most 2 checkpoints kept. A run resumes from
+    the newest good checkpoint of output_dir; torch_compile compiles the encoders' blocks (training/compiling.py).
     """
 
     adam_beta2: float = 0.98
@@ -88,6 +111,32 @@ class FGCLIPTrainingArguments(TrainingArguments):
     max_scale: float = field(
         default=100.0, metadata={"help": "Largest inverse temperature, as in CLIP; temperatures are clamped to it."}
     )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Delete the checkpoints in output_dir and start anew instead of resuming."}
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Keep an average of the weights, such as 0.9998, saved as ema/ in each checkpoint. DDP at most."
+        },
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Train LoRA adapters of this rank instead of the weights; saved merged."}
+    )
+    lora_alpha: float = field(default=32.0, metadata={"help": "Scale of the adapters, over their rank."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout of the adapters' input."})
+    eval_tasks: list[str] | None = field(
+        default=None,
+        metadata={"help": "Tasks of `python -m eval --list_tasks` to run while training, as --eval_strategy says."},
+    )
+    eval_data: str = field(default=".", metadata={"help": "Folder below which the tasks look for their files."})
+    eval_task_options: list[str] | None = field(
+        default=None, metadata={"help": "TASK.OPTION=VALUE, such as retrieval.root=test retrieval.limit=500."}
+    )
+    peak_tflops: float | None = field(
+        default=None,
+        metadata={"help": "Of one device, for the log's mfu; known for common GPUs (training/devices.py)."},
+    )
 
     def __post_init__(self) -> None:
         if self.fp16:
@@ -107,7 +156,15 @@ class FGCLIPTrainingArguments(TrainingArguments):
             )
         if self.max_scale <= 1:
             raise ValueError(f"max_scale must be above 1 (a temperature below 1), got {self.max_scale}.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie between 0 and 1, such as 0.9998; got {self.ema_decay}.")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
+        if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
+            self.tf32 = True
         super().__post_init__()
+        # Trainer would compile the whole model, and anew for every batch of packed texts.
+        self.compile_encoders, self.torch_compile = self.torch_compile, False
         # By default accelerate reads on the first process and cuts batches up, which would tear flat region rows apart.
         self.accelerator_config.dispatch_batches = False
 

@@ -4,15 +4,22 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
 from .augmentation import Augmentation
 from .cli import parse_arguments
 from .collator import FGCLIPCollator
-from .data import load_records
+from .data import load_records, load_stream
+from .lora import add_lora
+from .resuming import checkpoint_to_resume
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
+from .watching import eval_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +35,15 @@ def main(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None =
 
 
 def train(
-    model_arguments: ModelArguments, data_arguments: DataArguments, arguments: FGCLIPTrainingArguments
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    arguments: FGCLIPTrainingArguments,
+    callbacks: list[TrainerCallback] | None = None,
 ) -> FGCLIPTrainer:
     """Trains a stage and saves model and processor in `output_dir`."""
-    with arguments.main_process_first(desc="reading the training data"):
-        records = load_records(data_arguments.train_data, data_arguments.max_samples)
+    tasks = eval_tasks(arguments)
+    checkpoint = checkpoint_to_resume(arguments)
+    records = _records(data_arguments, arguments)
     source = {"revision": model_arguments.revision} if model_arguments.revision else {}
     processor = FGCLIPProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
     if model_arguments.attn_implementation:
@@ -41,6 +52,8 @@ def train(
     model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
     if arguments.init_temperature is not None:
         set_temperatures(model, arguments.init_temperature)
+    if arguments.lora_rank:
+        add_lora(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
     augmentation = Augmentation(
         flip=data_arguments.flip,
         min_crop=data_arguments.min_crop,
@@ -53,15 +66,32 @@ def train(
         augmentation=augmentation,
         seed=arguments.seed,
     )
-    trainer = FGCLIPTrainer(model, arguments, records, processor, collator)
+    trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks)
     trainer.sources = {
         "base_model": model_arguments.model_name_or_path,
         "train_data": data_arguments.train_data,
         "data_settings": {"max_regions": data_arguments.max_regions, "flip": data_arguments.flip},
     }
-    logger.info("Training on %d records: %s", len(records), ", ".join(data_arguments.train_data))
-    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()
     trainer.accelerator.end_training()
     return trainer
+
+
+def _records(data: DataArguments, arguments: FGCLIPTrainingArguments) -> Dataset | TrainingStream:
+    sources = ", ".join(data.train_data)
+    if not data.streaming:
+        with arguments.main_process_first(desc="reading the training data"):
+            records = load_records(data.train_data, data.max_samples)
+        logger.info("Training on %d records: %s", len(records), sources)
+        return records
+    seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+    stream = load_stream(data.train_data, data.data_weights, seed, arguments.process_index, arguments.world_size)
+    if stream.is_endless and arguments.max_steps <= 0:
+        raise ValueError(
+            "Streaming from FineHARD's published layout needs --max_steps: how many records it holds is not known before "
+            "they are read. `python -m dataset_scripts.convert` makes shards of it, which have epochs."
+        )
+    logger.info("Streaming %s", sources if stream.is_endless else f"{len(stream)} records a process from {sources}")
+    return stream

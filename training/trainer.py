@@ -1,5 +1,6 @@
 """FGCLIPTrainer: Trainer for both stages of FG-CLIP."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,31 +8,40 @@ from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback
 
+from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .collator import NO_TEXT, FGCLIPCollator
+from .compiling import compile_encoders
 from .data_loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .ema import WeightAverage
+from .flops import batch_flops
 from .gradient_cache import CachedBatch, cache_gradients
+from .lora import has_lora, load_adapters, merged_state, save_adapters
 from .optimizer import parameter_groups
 from .publishing import PublishingTrainer
+from .resuming import LoadExtras, ResumableTrainer
 from .run_log import RunLog
+from .stream_loading import StreamDataLoader
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
+from .watching import EvalTasks, WatchedTrainer, peak_flops
 
 # What FGCLIPModel.forward takes of a batch; the rest says who belongs to whom.
 MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
 
 
-class FGCLIPTrainer(PublishingTrainer):
+class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
     """Trains FG-CLIP on records, on any number of processes.
 
     Args:
         model: moved, wrapped and trained in place.
         args: of a stage; their loss weights decide which losses there are.
-        train_dataset: map-style records of the schema (`dataset_scripts/schema.py`).
+        train_dataset: records of the schema (`dataset_scripts/schema.py`), map-style or a stream of this rank's.
         processing_class: the processor saved with every checkpoint.
         data_collator: by default an [`FGCLIPCollator`] without augmentation.
         callbacks: further ones.
+        eval_dataset: options of each task to evaluate while training, by its name (`training/watching.py`).
     """
 
     args: FGCLIPTrainingArguments
@@ -40,13 +50,16 @@ class FGCLIPTrainer(PublishingTrainer):
         self,
         model: FGCLIPModel,
         args: FGCLIPTrainingArguments,
-        train_dataset: Dataset,
+        train_dataset: Dataset | TrainingStream,
         processing_class: FGCLIPProcessor,
         data_collator: FGCLIPCollator | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        eval_dataset: EvalTasks | None = None,
     ):
         self.objective = args.objective
         prepare_temperatures(model)
+        if args.compile_encoders:
+            compile_encoders(model, args.torch_compile_backend, args.torch_compile_mode)
         used = {
             "global",
             *(["regional"] if args.regional_loss_weight else []),
@@ -58,7 +71,8 @@ class FGCLIPTrainer(PublishingTrainer):
         if data_collator is None:
             regions = {} if self.objective.uses_regions else {"max_regions": 0}
             data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
-        self.run_log = RunLog()
+        self.run_log = RunLog(peak_flops(args))
+        self.average = WeightAverage(model, args.ema_decay) if args.ema_decay else None
         self._step_batches: list[dict[str, Any]] = []
         self._cached_batches: list[CachedBatch] = []
         self._step_loss = torch.zeros(())
@@ -68,13 +82,31 @@ class FGCLIPTrainer(PublishingTrainer):
             data_collator=data_collator,
             train_dataset=train_dataset,
             processing_class=processing_class,
-            callbacks=[ClampTemperatures(args.max_scale), *(callbacks or [])],
+            eval_dataset=eval_dataset,
+            # In this order: what is averaged is clamped, and what is loaded is the average.
+            callbacks=[
+                ClampTemperatures(args.max_scale),
+                *([self.average] if self.average else []),
+                LoadExtras(self),
+                *(callbacks or []),
+            ],
         )
+        if self.average and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError("ema_decay needs whole float32 weights on each process: one process or DDP, not shards.")
         # The loss is a mean over the whole batch: with accumulation it is divided by the number of batches.
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank. Not handed to accelerate: the sampler shards, `_prepare_inputs` moves."""
+        workers = self.args.dataloader_num_workers
+        settings = {
+            "pin_memory": self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            "prefetch_factor": self.args.dataloader_prefetch_factor if workers else None,
+        }
+        if isinstance(self.train_dataset, TrainingStream):
+            return StreamDataLoader(
+                self.train_dataset, self._train_batch_size, self.data_collator, workers, **settings
+            )
         batches = ShuffledBatches(
             len(self.train_dataset),
             self._train_batch_size,
@@ -82,15 +114,13 @@ class FGCLIPTrainer(PublishingTrainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
         )
-        workers = self.args.dataloader_num_workers
         return EpochDataLoader(
             DrawnRecords(self.train_dataset),
             batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=workers,
-            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=bool(workers) and self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            **settings,
         )
 
     def compute_loss(
@@ -148,7 +178,7 @@ class FGCLIPTrainer(PublishingTrainer):
                 f"{self._temperatures()}. Batch: {[source for batch in batches for source in batch['source_ids']]}. "
                 "Lower the learning rate, clip gradients (max_grad_norm), or look at these records."
             )
-        counts = [_counts(batch) for batch in batches]
+        counts = [_counts(batch) | {"flops": batch_flops(self.model.config, batch)} for batch in batches]
         self.run_log.add(losses, {name: sum(count[name] for count in counts) for name in counts[0]})
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -178,7 +208,28 @@ class FGCLIPTrainer(PublishingTrainer):
         }
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        if has_lora(self.model):
+            state_dict = merged_state(self.model)
         super()._save(output_dir, checkpoint_state(self.model.state_dict() if state_dict is None else state_dict))
+        if self.average is not None and self.args.should_save:
+            self.average.save(Path(output_dir or self.args.output_dir))
+
+    def _save_extras(self, folder: Path) -> None:
+        super()._save_extras(folder)
+        if has_lora(self.model) and self.args.should_save:
+            save_adapters(self.model, folder)
+
+    def _load_extras(self, folder: Path) -> None:
+        super()._load_extras(folder)
+        if self.average is not None:
+            self.average.load(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if has_lora(self.model):
+            # Its weights are merged; the ones to adapt are those that training started from.
+            load_adapters(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 def embed(model: torch.nn.Module, inputs: dict[str, Any]) -> FGCLIPOutput:
