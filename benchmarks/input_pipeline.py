@@ -5,7 +5,7 @@ python -m dataset_scripts.convert DIR/train SHARDS --shard-size 250
 python -m benchmarks.input_pipeline SHARDS DIR/train
 
 Reads shards as a stream and the published layout map-style and as a stream, decodes, resizes to the model's size,
-tokenises and collates stage-2 batches in this process, on one core. `--step-seconds`, the measured time of a step of
+tokenises and collates stage-2 batches in this process, by its CPU time. `--step-seconds`, the measured time of a step of
 this batch size on the device to be fed, gives the worker processes that keep it busy; with `--workers` the waiting share of
 such a step is measured (the step sleeps: an accelerator leaves the cores to the workers).
 """
@@ -56,26 +56,26 @@ def make_loader(data: Any, collator: FGCLIPCollator, batch_size: int, batches: i
 
 
 def rate(loader: DataLoader, batches: int) -> dict[str, float]:
-    """Images a second without workers, and the seconds of reading and of collating an image."""
+    """Images a CPU second without workers, and the seconds of reading and of collating an image."""
     collate, spent = loader.collate_fn, 0.0
 
     def timed_collate(records: list[dict[str, Any]]) -> dict[str, Any]:
         nonlocal spent
-        begin = time.perf_counter()
+        begin = time.process_time()
         batch = collate(records)
-        spent += time.perf_counter() - begin
+        spent += time.process_time() - begin
         return batch
 
     loader.collate_fn = timed_collate
     iterator = iter(loader)
     next(iterator)  # opens files
-    spent, begin, images = 0.0, time.perf_counter(), 0
+    spent, begin, images = 0.0, time.process_time(), 0
     for _ in range(batches - 1):
         batch = next(iterator, None)
         if batch is None:
             break
         images += len(batch["pixel_values"])
-    total = time.perf_counter() - begin
+    total = time.process_time() - begin
     return {"images/s": images / total, "read ms": 1e3 * (total - spent) / images, "collate ms": 1e3 * spent / images}
 
 

@@ -7,8 +7,9 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -36,17 +37,31 @@ def peak_memory(device: str = "cpu") -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def timed(function: Callable[[], Any], repeats: int, device: str = "cpu", warm_up: int = 1) -> list[float]:
-    """Seconds of each of `repeats` calls, after a warm-up."""
-    seconds = []
+@dataclass
+class Times:
+    """Seconds of each repeat.
+
+    Args:
+        wall: by the clock.
+        cpu: of all threads of this process; with one thread hardly changed by what else the machine does.
+    """
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def timed(function: Callable[[], Any], repeats: int, device: str = "cpu", warm_up: int = 1) -> Times:
+    """Times `repeats` calls, after a warm-up."""
+    times = Times()
     for number in range(warm_up + repeats):
-        begin = perf_counter()
+        wall, cpu = perf_counter(), process_time()
         function()
         if device == "cuda":
             torch.cuda.synchronize()
         if number >= warm_up:
-            seconds.append(perf_counter() - begin)
-    return seconds
+            times.wall.append(perf_counter() - wall)
+            times.cpu.append(process_time() - cpu)
+    return times
 
 
 def median(values: Sequence[float]) -> float:
