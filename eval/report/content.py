@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.metrics import paired_difference
 from eval.report.document import Cell, Document, Section, Table
-from eval.report.paper import PAPER, PaperTable
+from eval.report.paper import BENCHMARK_COUNTS, PAPER, PaperTable
 from eval.report.table import control_text, interval_text, percent
 from eval.results import Result, Score
 
@@ -103,9 +103,19 @@ def beside_paper(result: Result, table: PaperTable) -> Table:
             for score, value in zip(own, table.rows[key], strict=True)
         ]
         rows.append(["difference", f"to {key[0]} {key[1]}".replace(" + ", " "), *differences])
-    return Table(
-        ["method", "backbone", *table.columns], rows, f"Beside table {table.number} of the paper", left=2, own=mine
-    )
+    caption = f"Beside table {table.number} of the paper{_other_data(result)}"
+    return Table(["method", "backbone", *table.columns], rows, caption, left=2, own=mine)
+
+
+def _other_data(result: Result) -> str:
+    """A warning where this run did not decide on the benchmark's own rows, all of them."""
+    counts = BENCHMARK_COUNTS.get(result.task, {})
+    differing = [
+        f"{name} {result.scores[name].count:,} instead of {count:,}"
+        for name, count in counts.items()
+        if name in result.scores and result.scores[name].count != count
+    ]
+    return f" — NOT COMPARABLE, this run has other data: {', '.join(differing)}" if differing else ""
 
 
 def _paper_cell(value: float | None) -> Cell | str:

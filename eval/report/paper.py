@@ -131,3 +131,14 @@ PAPER: dict[str, list[PaperTable]] = {
     "imagenet": [_table(4, ("top1",), _METHODS_1, "68.4\n74.7\n66.8\n55.7\n69.0\n76.6\n80.4\n73.5\n60.8\n76.1")],
     "imagenet_v2": [_table(4, ("top1",), _METHODS_1, "61.9\n67.0\n61.2\n48.8\n61.8\n70.9\n73.8\n67.9\n53.4\n69.0")],
 }  # fmt: skip
+
+# Decisions of the real benchmarks, to tell a subset or other data of the same format from them.
+BENCHMARK_COUNTS: dict[str, dict[str, int]] = {
+    "fgovd": {"hard": 3545, "medium": 2968, "easy": 1299, "trivial": 3545},
+    "sharegpt4v": {"i2t_R@1": 1000},
+    "dci": {"i2t_R@1": 7805},
+    "coco_retrieval": {"i2t_R@1": 5000},
+    "flickr30k": {"i2t_R@1": 1000},
+    "imagenet": {"top1": 50000},
+    "imagenet_v2": {"top1": 10000},
+}

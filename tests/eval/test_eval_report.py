@@ -75,6 +75,9 @@ def test_beside_paper_gives_the_difference_to_each_backbone():
     assert rows[-2] == ["difference", "to FG-CLIP ViT-B/16", "+3.9", "+0.0", "–", "–"]
     assert rows[-1] == ["difference", "to FG-CLIP ViT-L/14", "+1.6", "-2.9", "–", "–"]
     assert table.own == {10}
+    assert table.caption.endswith("NOT COMPARABLE, this run has other data: hard 2 instead of 3,545")
+    whole = make_result(correct=np.zeros(3545, np.uint8))
+    assert beside_paper(whole, PAPER["fgovd"][0]).caption == "Beside table 1 of the paper"
 
 
 def test_holm_corrects_as_defined():
