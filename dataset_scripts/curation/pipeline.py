@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .recipe import Recipe
 from .shards import write_json
 from .sources import plan_units, unit_size
-from .stages import Stage, make_stages, merge_prior
+from .stages import Stage, identity, make_stages, merge_prior
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,9 +222,7 @@ class _Bar:
 
 
 def _stage_file(stage: Stage) -> dict[str, Any]:
-    settings = asdict(stage.settings) if stage.settings is not None else None
-    settings.pop("max_cost", None) if settings else None
-    return {"fingerprint": stage.fingerprint, "settings": settings}
+    return {"fingerprint": stage.fingerprint, "settings": identity(stage.settings)}
 
 
 def _check_fingerprints(stages: list[Stage]) -> None:

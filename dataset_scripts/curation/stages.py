@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from PIL import Image
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 
+from .attributes import DEFAULT_VOCABULARY
 from .prior import AttributePrior
+from .prompts import load_prompt
 from .recipe import Recipe, Resources, step_class
 from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_json, write_shard
 from .sources import InputSettings, read_unit
@@ -31,6 +32,9 @@ _INPUT = "input"
 _PRIOR = "prior"
 _RECORDS = "records"
 _IMAGE_COLUMNS = ["image"]
+# Settings that change how a step runs, not what comes out: a run may be resumed with others.
+_OPERATIONAL = {"api_key_env", "backoff", "base_url", "batch_size", "completion_price", "concurrency", "device",
+                "max_backoff", "max_cost", "prompt_price", "retries", "text_bias", "text_bias_rows", "timeout"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,7 @@ def make_stages(recipe: Recipe, output: Path, shards: int) -> list[Stage]:
     digest = hashlib.sha256()
 
     def add(name: str, settings: Any, source: str | None, barrier: bool = False) -> None:
-        values = dataclasses.asdict(settings) if settings is not None else None
-        digest.update(json.dumps([name, values, source], sort_keys=True, default=str).encode())
+        digest.update(json.dumps([name, identity(settings), source], sort_keys=True).encode())
         resources = recipe.resources.get(name, Resources())
         stages.append(Stage(name, str(output), source, settings, resources, digest.hexdigest()[:16], shards, barrier))
 
@@ -99,6 +102,24 @@ def make_stages(recipe: Recipe, output: Path, shards: int) -> list[Stage]:
         source = name
     add(_RECORDS, None, source)
     return stages
+
+
+def identity(settings: Any) -> dict[str, Any] | None:
+    """What of the settings the output depends on, with the contents of the files that they name."""
+
+    def strip(values: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in values.items() if name not in _OPERATIONAL}
+        return {name: strip(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+    if settings is None:
+        return None
+    values = strip(dataclasses.asdict(settings))
+    if "prompt" in values:
+        values["prompt file"] = load_prompt(settings.prompt).digest
+    if "vocabulary" in values:
+        content = Path(settings.vocabulary or DEFAULT_VOCABULARY).read_bytes()
+        values["vocabulary file"] = hashlib.sha256(content).hexdigest()[:12]
+    return values
 
 
 def run_shard(stage: Stage, index: int, unit: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -206,29 +227,17 @@ def _decode(image: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(image["bytes"])).convert("RGB")
 
 
+_steps: dict[tuple[str, ...], Any] = {}  # steps with their models, kept for the next shard of this process
+
+
 def _make_step(stage: Stage) -> Any:
-    return _cached_step(stage.name, stage.output, stage.fingerprint, _Held(stage))
-
-
-class _Held:
-    """Carries the stage past the cache's key: the fingerprint says all that matters."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=1)
-def _cached_step(name: str, output: str, fingerprint: str, held: _Held) -> Any:
-    """The step with its models, kept for the next shard; one at a time, so that a finished one frees its memory."""
-    settings = held.stage.settings
-    prior = Path(output) / "work" / _PRIOR / "prior.json"
-    if name == "negatives" and held.stage.barrier:
-        content = json.loads(prior.read_text(encoding="utf-8"))
-        return step_class(name)(settings, prior=AttributePrior(content))
-    return step_class(name)(settings)
+    key = (stage.name, stage.output, stage.fingerprint, repr(stage.settings))
+    if key not in _steps:
+        for other in [k for k in _steps if k[1] != stage.output or k[0] == stage.name]:
+            del _steps[other]  # of an earlier run, or with earlier settings
+        options = {}
+        if stage.name == "negatives" and stage.barrier:
+            path = Path(stage.output) / "work" / _PRIOR / "prior.json"
+            options["prior"] = AttributePrior(json.loads(path.read_text(encoding="utf-8")))
+        _steps[key] = step_class(stage.name)(stage.settings, **options)
+    return _steps[key]

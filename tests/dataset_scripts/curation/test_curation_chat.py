@@ -120,7 +120,7 @@ def test_journal_answers_what_it_knows_and_survives_a_cut_line(tmp_path):
     requests = [Request("s", str(i)) for i in range(5)]
     with serve(lambda request, n: completion(request["messages"][1]["content"])) as (url, seen):
         with Journal(path) as journal:
-            ask(url, *requests[:3], journal=journal)
+            ask(url, *requests[:3], journal=journal, concurrency=1)
         path.write_bytes(path.read_bytes()[:-20])  # as a kill in mid-write leaves it
         with Journal(path) as journal:
             assert len(journal) == 2
