@@ -71,7 +71,7 @@ def run(
     """Everything from the sample to the figures, in `output`."""
     started = time.perf_counter()
     sample, random, stage1, stage2 = (output / name for name in ("sample", "random", "stage1", "stage2"))
-    generate_sample(sample, seed=seed, train=images, test=max(images // 8, PHRASE_IMAGES))
+    generate_sample(sample, seed=seed, train=images, test=max(images // 16, PHRASE_IMAGES, RETRIEVAL_IMAGES))
     records = load_records([str(sample / "train")])
     create_checkpoint(yaml.safe_load((RECIPES / "tiny_model.yaml").read_text()), texts_of(records), random, seed)
     runs = {"random": evaluate(random, sample)}
