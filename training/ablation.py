@@ -200,7 +200,7 @@ def setup_from(arguments: argparse.Namespace) -> Setup:
     if arguments.train_data is None:
         sample = arguments.output / "sample"
         if not arguments.dry_run:
-            generate_sample(sample, seed=0, train=arguments.images, test=max(arguments.images // 8, 200))
+            generate_sample(sample, seed=0, train=arguments.images, test=max(arguments.images // 8, 32))
         test: dict[str, Any] = {"data": sample, "root": "test"}
         tasks: dict[str, Mapping[str, Any]] = {
             "retrieval": {**test, "limit": 200},
