@@ -13,33 +13,45 @@ import fsspec
 _FILES_ASKED = 100_000
 
 
-def _local_lines(root: Path) -> list[str]:
-    lines, files = [], 0
-    for folder, folders, names in os.walk(root):
+def _local_lines(root: Path, times: bool) -> list[str]:
+    lines: list[str] = []
+    seen: set[str] = set()
+    files = 0
+    for folder, folders, names in os.walk(root, followlinks=True):  # images often lie on another disk, behind a link
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
-        lines.append(f"{folder} {os.stat(folder).st_mtime_ns} {len(names)}")
+        place = os.path.relpath(folder, root)
+        lines.append(f"{place} {os.stat(folder).st_mtime_ns if times else ''} {len(names)}")
         for name in sorted(names):
             files += 1
             if files > _FILES_ASKED and not name.endswith(".json"):
                 continue
-            state = os.stat(os.path.join(folder, name), follow_symlinks=False)
-            lines.append(f"{folder}/{name} {state.st_size} {state.st_mtime_ns}")
+            try:
+                state = os.stat(os.path.join(folder, name))
+            except OSError:  # a link to nothing
+                continue
+            lines.append(f"{place}/{name} {state.st_size} {state.st_mtime_ns if times else ''}")
     return lines
 
 
-def fingerprint(root: str, storage_options: dict | None = None) -> str:
+def fingerprint(root: str, storage_options: dict | None = None, times: bool = True) -> str:
     """16 hexadecimal digits that change when files under ``root`` are added, removed or changed.
 
-    Local folders: names, sizes and times of modification. Other file systems: what their listing says of the
-    top folder and of ``jsonfiles`` (name, size, and the revision where there is one, as on the Hugging Face Hub).
+    Local folders: names, sizes and, with ``times``, times of modification; without them, a copy elsewhere has the same.
+    Other file systems: what their listing says of the top folder and of ``jsonfiles`` (name, size, and the revision
+    where there is one, as on the Hugging Face Hub).
     """
     filesystem, base = fsspec.core.url_to_fs(root, **(storage_options or {}))
     if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
-        lines = _local_lines(Path(base))
+        lines = [base if times else "", *_local_lines(Path(base), times)]
     else:
         entries = filesystem.ls(base, detail=True)
         if filesystem.isdir(f"{base}/jsonfiles"):
             entries += filesystem.ls(f"{base}/jsonfiles", detail=True)
-        keys = ("name", "size", "mtime", "LastModified", "ETag", "blob_id", "last_commit")
+        keys = ("name", "size", "ETag", "blob_id", "last_commit", *(("mtime", "LastModified") if times else ()))
         lines = [" ".join(str(entry.get(key)) for key in keys) for entry in entries]
     return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()[:16]

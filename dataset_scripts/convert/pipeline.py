@@ -171,6 +171,20 @@ def work_folder(output: Path, split: str) -> Path:
     return output / f".{split}-work"
 
 
+def check_unfinished(output: Path, split: str, retry: bool) -> None:
+    """Refuses to write over a finished conversion.
+
+    Raises:
+        ValueError: it is finished, and nothing is to be retried.
+    """
+    finished = manifest_path(output, split)
+    if finished.is_file() and not retry:
+        raise ValueError(
+            f"{finished} says that this conversion is finished; pass retry (--retry) to try again what was left out, "
+            "or name another output folder"
+        )
+
+
 def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool = False) -> dict[str, Any]:
     """Writes ``output/SPLIT-NNNNN.parquet`` (or ``.tar``) and ``output/SPLIT-manifest.json``.
 
@@ -193,11 +207,7 @@ def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool
     output.mkdir(parents=True, exist_ok=True)
     work, finished = work_folder(output, settings.split), manifest_path(output, settings.split)
     left_out = output / f"{settings.split}-left_out.jsonl"
-    if finished.is_file() and not retry:
-        raise ValueError(
-            f"{finished} says that this conversion is finished; pass retry (--retry) to try again what was left out, "
-            "or name another output folder"
-        )
+    check_unfinished(output, settings.split, retry)
     if finished.is_file() and (work / "finished").is_file():  # killed while it cleared up
         shutil.rmtree(work)
     work.mkdir(exist_ok=True)

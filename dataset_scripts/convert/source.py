@@ -127,7 +127,7 @@ def finehard_source(
             release = web.forget
     return Source(
         name=PurePosixPath(root).name,
-        revision=fingerprint(f"{root.rstrip('/')}/jsonfiles", options),
+        revision=fingerprint(f"{root.rstrip('/')}/jsonfiles", options, times=False),
         drafts=lambda counts: _finehard_drafts(list(files), options, counts),
         images=FirstOf(sources),
         annotation_bytes=sum(files.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -105,4 +106,8 @@ def coco_source(captions: Path, instances: Path | None, images: str) -> Source:
 
 def fingerprint_files(files: list[Path]) -> str:
     """The revision of a source that consists of a few files or folders."""
-    return "-".join(fingerprint(str(path)) for path in files)
+    state = "\n".join(
+        fingerprint(str(path), times=False) if path.is_dir() else f"{path.name} {path.stat().st_size}"
+        for path in files
+    )
+    return hashlib.sha256(state.encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataset_scripts.finehard import FineHARD
+from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.schema import FEATURES
 
 
@@ -177,3 +179,18 @@ def test_streaming_resumes_where_it_stopped(layout: Path, tmp_path: Path) -> Non
         again = _reader(layout, tmp_path).as_streaming_dataset(split="train")
         again.load_state_dict(streamed.state_dict())
         assert first + [record["source_id"] for record in again] == whole
+
+
+def test_images_behind_a_link_are_watched_too_and_a_copy_elsewhere_counts_as_the_same(
+    layout: Path, tmp_path: Path
+) -> None:
+    (layout / "images").rename(tmp_path / "disk")
+    (layout / "images").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "disk")
+    before, moved = fingerprint(str(layout)), fingerprint(str(layout / "jsonfiles"), times=False)
+    assert fingerprint(str(layout)) == before
+    Image.new("RGB", (64, 64), "red").save(_image(layout, 3))
+    assert fingerprint(str(layout)) != before
+    shutil.copytree(layout / "jsonfiles", tmp_path / "copy")
+    assert fingerprint(str(tmp_path / "copy"), times=False) == moved
+    assert fingerprint(str(tmp_path / "copy")) != fingerprint(str(layout / "jsonfiles"))
