@@ -40,7 +40,9 @@ class WeightAverage(TrainerCallback):
         self.average.update_parameters(self.model)
 
     def save(self, folder: Path) -> None:
-        """Writes a checkpoint of its own, `ema/` in `folder`."""
+        """Writes a checkpoint of its own, `ema/` in `folder`; before training there is nothing to write."""
+        if self.average is None:
+            return
         averaged: FGCLIPModel = self.average.module
         averaged.save_pretrained(folder / FOLDER, state_dict=checkpoint_state(averaged.state_dict()))
 
