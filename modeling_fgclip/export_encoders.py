@@ -66,7 +66,8 @@ class RegionEncoder(nn.Module):
         self.model = model
 
     def forward(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.model.get_region_features(pixel_values, boxes), dim=-1)
+        # `get_region_features` counts images and boxes in Python, which would fix their numbers.
+        return self.model(pixel_values=pixel_values, boxes=boxes).region_embeds
 
 
 @dataclass

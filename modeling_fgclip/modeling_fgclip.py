@@ -287,8 +287,9 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
     def _pool_regions(self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         dense = self._dense_map(pixel_values, trunk)
         height, width = dense.shape[1:3]
-        units = boxes.new_tensor([width, height, width, height])
-        return pool_regions(dense, boxes * units, self.config.roi_pooling_size)
+        # Not a tensor of the four sides, which would fix them when exported.
+        boxes = torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)
+        return pool_regions(dense, boxes, self.config.roi_pooling_size)
 
     def _normalize(self, features: torch.Tensor) -> torch.Tensor:
         # In float32 and back to the weights' dtype: under autocast the embeddings then reach the losses in float32.

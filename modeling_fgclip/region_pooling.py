@@ -5,8 +5,6 @@ points keeps that product. Pooling K boxes on an H x W map is therefore one (K, 
 is differentiable, runs in any dtype on any device, and exports without a compiled operator.
 """
 
-import math
-
 import torch
 
 
@@ -28,7 +26,7 @@ def interpolation_weights(start: torch.Tensor, end: torch.Tensor, size: int, bin
     length = (end - start).clamp(min=0)
     points = bins * torch.ceil(length / bins)  # (...)
     # A fixed number of candidates keeps shapes static; those past an interval's own count get weight 0.
-    candidate = torch.arange(bins * math.ceil(size / bins), device=start.device)
+    candidate = torch.arange(bins * -(-size // bins), device=start.device)
     step = length / points.clamp(min=1)
     position = start.unsqueeze(-1) - 0.5 + (candidate + 0.5) * step.unsqueeze(-1)  # (..., candidates)
     # Half a cell around the map counts as its edge, what lies further out as zero.
