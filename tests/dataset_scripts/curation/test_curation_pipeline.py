@@ -91,6 +91,7 @@ def test_published_layout_from_the_records_reads_back(run, tmp_path):
         assert new_region["bbox"] == pytest.approx(old_region["bbox"], abs=1e-5)
 
 
+@pytest.mark.slow  # each process of each stage loads its libraries
 def test_two_processes_give_what_one_gives(run, finehard, tmp_path):
     curate(make_recipe(TEXT), finehard, tmp_path / "two", workers=2)
     assert read(tmp_path / "two") == read(run[0])
