@@ -34,12 +34,11 @@ class PrefixTree:
     node: torch.Tensor  # (T,) node of each packed token
     token: torch.Tensor  # (U,) one packed token of each node
     ends: torch.Tensor  # (N,) node that ends each packed text
-    family_nodes: torch.Tensor  # (families, size) nodes, padded with U
-    family_mask: torch.Tensor  # (families, 1, size, size) bool, true where a node sees an ancestor or itself
-    family_place: torch.Tensor  # (U,) place of each node in the flattened family_nodes
+    families: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None  # of `_families`, for attention by a mask
 
 
-def build_tree(packed: PackedTexts) -> PrefixTree:
+def build_tree(packed: PackedTexts, families: bool = False) -> PrefixTree:
+    """The tree of packed texts; `families` are needed for attention by a mask and grow with the square of the largest."""
     tokens, offsets = packed["input_ids"].numpy(), packed["cu_seqlens"].numpy().astype(np.int64)
     is_long, lengths = packed["long_text"].numpy(), np.diff(offsets)
     node = np.full(len(tokens), -1)
@@ -62,7 +61,6 @@ def build_tree(packed: PackedTexts) -> PrefixTree:
         count += len(first)
     token_of, parents, depths = np.concatenate(token), np.concatenate(parent), np.concatenate(depth)
     text_of = np.repeat(np.arange(len(lengths)), lengths)
-    families = _families(parents, depths)
     return PrefixTree(
         input_ids=packed["input_ids"][token_of],
         positions=torch.from_numpy(depths),
@@ -70,14 +68,17 @@ def build_tree(packed: PackedTexts) -> PrefixTree:
         node=torch.from_numpy(node),
         token=torch.from_numpy(token_of),
         ends=torch.from_numpy(node[offsets[1:] - 1]),
-        family_nodes=families[0],
-        family_mask=families[1],
-        family_place=families[2],
+        families=_families(parents, depths) if families else None,
     )
 
 
 def _families(parents: np.ndarray, depths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Trees below the start tokens; every one gets the start token it hangs on as its first node."""
+    """Trees below the start tokens; every one gets the start token it hangs on as its first node.
+
+    Returns:
+        (families, size) nodes, padded with U; (families, 1, size, size) bool, true where a node sees an ancestor or itself;
+        (U,) place of each node in the flattened nodes.
+    """
     count = len(parents)
     root = np.arange(count)
     for index in np.flatnonzero(depths > 1):  # parents come before their children
@@ -128,15 +129,16 @@ def _gathered(attention: nn.Module, normed: torch.Tensor, packed: PackedTexts, t
 
 
 def _masked(attention: nn.Module, normed: torch.Tensor, packed: PackedTexts, tree: PrefixTree) -> torch.Tensor:
-    families, size = tree.family_nodes.shape
+    nodes, mask, place = tree.families
+    families, size = nodes.shape
     # (1, heads, U, head_dim) and a row of zeros for padding -> (families, heads, size, head_dim)
     states = (
-        F.pad(part[0], (0, 0, 0, 1))[:, tree.family_nodes.flatten()].unflatten(1, (families, size)).transpose(0, 1)
+        F.pad(part[0], (0, 0, 0, 1))[:, nodes.flatten()].unflatten(1, (families, size)).transpose(0, 1)
         for part in _project(attention, normed, normed)
     )
-    output = F.scaled_dot_product_attention(*states, attn_mask=tree.family_mask, scale=attention.scale)
+    output = F.scaled_dot_product_attention(*states, attn_mask=mask, scale=attention.scale)
     output = output.transpose(1, 2).flatten(2).flatten(0, 1)  # (families * size, D)
-    return attention.out_proj(output[tree.family_place].unsqueeze(0))
+    return attention.out_proj(output[place].unsqueeze(0))
 
 
 def _project(attention: nn.Module, queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -23,7 +23,7 @@ def test_nodes_are_the_distinct_prefixes():
 def test_equals_packed(tiny_model, attention):
     model = tiny_model.text_model.double()
     packed = pack_texts(TEXTS, LONG)
-    tree = build_tree(packed)
+    tree = build_tree(packed, families=True)
     gradients = []
     for pooled in (model.pool_packed(packed), pool_tree(model, packed, tree, attention)):
         model.zero_grad()
