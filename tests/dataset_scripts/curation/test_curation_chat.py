@@ -26,7 +26,7 @@ def settings(url, **values):
 def ask(url, *requests, journal=None, **values):
     chosen, account = settings(url, **values), Account()
     requests = requests or (Request("s", "u"),)
-    return ask_all(make_backend(chosen), chosen, requests, journal or Journal(), account), account
+    return ask_all(make_backend(chosen), chosen, requests, Journal() if journal is None else journal, account), account
 
 
 def test_request_and_answer():
