@@ -30,6 +30,7 @@ button {min-height: 44px}
 @media (max-width: 640px) {
   .gradio-container {padding: 6px !important}
   h1 {font-size: 1.35rem !important}
+  #results .grid-container, #maps .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
 }
 .ranking {width: 100%; border-collapse: collapse}
 .ranking td {padding: 6px 4px; border: none; vertical-align: middle; overflow-wrap: anywhere}

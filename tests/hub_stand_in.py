@@ -145,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"url": f"{self.hub.endpoint}/{prefix}{name}", "name": name, "id": name}
         if (kind, name) in self.hub.repositories:
             return self._json({**answer, "error": "You already created this repo"}, 409)
-        self.hub.repositories[kind, name] = Repository(kind, name, bool(wanted.get("private")))
+        self.hub.repositories[kind, name] = Repository(
+            kind, name, wanted.get("private") is True or wanted.get("visibility") == "private"
+        )
         return self._json(answer)
 
     def _lfs(self, wanted: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Retrieval:
             item = int(self.readable[row])
             image = shown(self.collection.images[item].open())
             (picture,) = heat_maps(self.adapter, image, [phrase.strip() or text])
-            results.append((picture, f"{Path(self.collection.names[item]).name} · {score:.3f}"))
+            results.append((picture, f"{score:.3f} · {Path(self.collection.names[item]).name}"))
         return results
 
 
@@ -71,12 +71,9 @@ def build(retrieval: Retrieval) -> gr.Blocks:
             length = gr.Radio([SHORT, LONG], value=SHORT, label="Text", min_width=280)
             count = gr.Slider(1, 24, value=6, step=1, label="Results", min_width=280)
         button = gr.Button("Search", variant="primary", elem_id="search")
+        gr.Markdown(f"The best of {len(retrieval.readable)} images:")
         gallery = gr.Gallery(
-            label=f"Best of {len(retrieval.readable)} images",
-            columns=3,
-            object_fit="contain",
-            height="auto",
-            elem_id="results",
+            show_label=False, columns=3, object_fit="contain", height="auto", elem_id="results", buttons=[]
         )
         inputs = [text, length, phrase, count]
         button.click(retrieval.search, inputs, gallery, api_name="search")
