@@ -32,6 +32,7 @@ button {min-height: 44px}
   h1 {font-size: 1.35rem !important}
   #results .grid-container, #maps .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
 }
+#canvas img {width: 100% !important; height: auto !important; max-height: none !important}
 .ranking {width: 100%; border-collapse: collapse}
 .ranking td {padding: 6px 4px; border: none; vertical-align: middle; overflow-wrap: anywhere}
 .ranking .score {white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums}
