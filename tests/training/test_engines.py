@@ -81,7 +81,6 @@ def one_process(start, shards, tmp_path_factory) -> Path:
     return output
 
 
-@pytest.mark.slow
 def test_ddp_through_accelerate_launch_equals_one_process(one_process, start, shards, tmp_path):
     launch("ddp_cpu.yaml", [*command(start, tmp_path), *settings_for(shards, 4)])
     assert_same_run(one_process, tmp_path)
@@ -131,7 +130,6 @@ def _sharded(rank: int, checkpoint: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_fsdp2_on_two_processes_equals_one(start, tmp_path):
     """fully_shard of our model with temperatures of shape (1,), which it cannot do with 0-dimensional ones."""
     ranks = [CONTEXT.Process(target=_sharded, args=(rank, str(start), str(tmp_path))) for rank in range(2)]
