@@ -2,7 +2,6 @@
 
 import os
 
-
 # The suite needs no network; anything that tries fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessorPil
 
+from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
 from training.tokenizer import train_tokenizer
-
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -39,7 +39,9 @@ def test_equals_padded(tiny_model, processor, implementation):
         gradients.append({name: p.grad for name, p in tiny_model.text_model.named_parameters()})
         gradients[-1]["features"] = features.detach()
     for name, gradient in gradients[0].items():
-        assert_close(gradients[1][name], gradient, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            gradients[1][name], gradient, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_a_flag_for_each_text(tiny_model, processor):
