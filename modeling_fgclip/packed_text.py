@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import eager_attention_forward
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -23,6 +22,8 @@ try:
     HAS_VARLEN_ATTENTION = "window_size" in inspect.signature(varlen_attn).parameters
 except ImportError:
     HAS_VARLEN_ATTENTION = False
+
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 class PackedTexts(TypedDict):
@@ -75,7 +76,7 @@ def packed_attention(
     """Causal attention inside each packed text.
 
     Flash attention where the model was loaded with it; PyTorch's variable-length attention for half precision on
-    CUDA; elsewhere the model's attention once for each length, of which packing made contiguous slices.
+    CUDA; elsewhere PyTorch's attention once for each length.
 
     Args:
         query: (1, heads, T, head_dim) of every token, or (1, heads, N, head_dim) of the end of each text alone.
@@ -106,43 +107,38 @@ def packed_attention(
         )
         return output
     query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head_dim)
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if HAS_VARLEN_ATTENTION and query.is_cuda and half and not dropout:
+    if HAS_VARLEN_ATTENTION and query.is_cuda and query.dtype in HALF_PRECISION and not dropout:
         window = (-1, -1) if ends_only else (-1, 0)
         output = varlen_attn(
             query, key, value, query_offsets, offsets, longest_query, longest, scale=scaling, window_size=window
         )
         return output.unsqueeze(0)
-    groups = packed["length_groups"]
-    return _attention_by_length(module, query, key, value, groups, ends_only, scaling, dropout).unsqueeze(0)
+    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout).unsqueeze(0)
 
 
 def _attention_by_length(
-    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     length_groups: list[tuple[int, int]],
-    ends_only: bool,
     scaling: float,
     dropout: float,
 ) -> torch.Tensor:
-    """(T or N, heads, head_dim) attention by the model's own implementation, texts of one length at a time."""
-    implementation = module.config._attn_implementation
-    attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    """(T or N, heads, head_dim) attention of texts of one length at a time, of which packing made contiguous slices."""
+    dtype, device = query.dtype, query.device.type
+    autocast = torch.is_autocast_enabled(device)
+    if device == "cpu" and dtype in HALF_PRECISION:
+        # A CPU's half-precision products are compiled for every new shape, and nearly every length group is one.
+        query, key, value, autocast = query.float(), key.float(), value.float(), False
+    ends_only = query.shape[0] != key.shape[0]
     sizes = [texts * length for texts, length in length_groups]
     query_sizes = [texts for texts, _ in length_groups] if ends_only else sizes
-    longest = length_groups[-1][1]
-    causal_mask = None
-    if implementation == "eager" and not ends_only:
-        lowest = torch.finfo(query.dtype).min
-        causal_mask = torch.full((longest, longest), lowest, dtype=query.dtype, device=query.device).triu(1)
     outputs = []
     groups = zip(length_groups, query.split(query_sizes), key.split(sizes), value.split(sizes), strict=True)
-    for (texts, length), *group in groups:
+    for (texts, _), *group in groups:
         # (texts * length, heads, head_dim) -> (texts, heads, length, head_dim)
         q, k, v = (tensor.unflatten(0, (texts, -1)).transpose(1, 2) for tensor in group)
-        mask = None if causal_mask is None else causal_mask[:length, :length]
-        output, _ = attend(module, q, k, v, mask, scaling=scaling, dropout=dropout, is_causal=not ends_only)
-        outputs.append(output.flatten(0, 1))  # (texts, length, heads, head_dim) -> (texts * length, heads, head_dim)
-    return torch.cat(outputs)
+        with torch.autocast(device, enabled=autocast):
+            output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=not ends_only, scale=scaling)
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs).to(dtype)
