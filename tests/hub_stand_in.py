@@ -45,7 +45,14 @@ class Repository:
 
 
 class HubStandIn:
-    """The server. `repositories` maps (kind, name) to what was pushed; `requests` lists method and path of every call."""
+    """The server.
+
+    Attributes:
+        repositories: (kind, name) → what was pushed.
+        requests: method and path of every call.
+        uploads: hashes of the large files received, in order.
+        fail_after: number of large files after which uploads break.
+    """
 
     user = "tester"
 
@@ -53,6 +60,8 @@ class HubStandIn:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.uploads: list[str] = []
+        self.fail_after: int | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -116,8 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             return self._create(json.loads(self.body))
         if path.startswith("/lfs/"):
-            self.hub.blobs[path.removeprefix("/lfs/")] = self.body
-            return self._json({})
+            return self._upload(path.removeprefix("/lfs/"))
         if path.endswith("/info/lfs/objects/batch"):
             return self._lfs(json.loads(self.body))
         # A revision may hold a slash (refs/pr/1); clients quote it.
@@ -151,15 +159,21 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(answer)
 
     def _lfs(self, wanted: dict[str, Any]) -> None:
-        objects = [
-            {
-                **entry,
-                "authenticated": True,
-                "actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{entry['oid']}"}},
-            }
-            for entry in wanted["objects"]
-        ]
+        """Where to put large files; nothing for those that are here."""
+        objects = []
+        for entry in wanted["objects"]:
+            href = f"{self.hub.endpoint}/lfs/{entry['oid']}"
+            new = entry["oid"] not in self.hub.blobs
+            objects.append({**entry, **({"actions": {"upload": {"href": href}}} if new else {})})
         return self._json({"transfer": "basic", "objects": objects})
+
+    def _upload(self, oid: str) -> None:
+        if self.hub.fail_after is not None and len(self.hub.uploads) >= self.hub.fail_after:
+            return self._json({"error": "broken"}, 400)
+        assert _oid(self.body) == oid
+        self.hub.blobs[oid] = self.body
+        self.hub.uploads.append(oid)
+        return self._json({})
 
     def _api(self, kind: str, name: str, parts: list[str]) -> None:
         repository = self.hub.repositories.get((kind, name))

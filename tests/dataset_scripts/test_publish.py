@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import Hub, hub_running
 from huggingface_hub import HfApi
 
 from dataset_scripts import publish as publish_module
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.publish import main, publish
 from dataset_scripts.report import Report
+from tests.hub_stand_in import HubStandIn, hub_stand_in
 
 REPO = "someone/fine"
 READ_BACK = """
@@ -47,19 +46,9 @@ def _write(sample: Path, output: Path, splits: tuple[str, ...] = ("train",), **s
     return names
 
 
-def _read_back(hub: Hub, cache: Path, splits: str) -> dict[str, list[str]]:
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(cache),
-        "HF_TOKEN": "hf_x",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    environment.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", READ_BACK, REPO, splits], env=environment, capture_output=True, text=True, timeout=300
-    )
+def _read_back(hub: HubStandIn, cache: Path, splits: str) -> dict[str, list[str]]:
+    command = [sys.executable, "-c", READ_BACK, REPO, splits]
+    done = subprocess.run(command, env=hub.environment(cache), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -75,18 +64,14 @@ def test_what_is_published_streams_back_with_no_code_of_ours(
     sample: Path, tmp_path: Path, without_xet: None, kind: str
 ) -> None:
     _write(sample, tmp_path / "out", ("train", "test"), shard_format=kind)
-    with hub_running() as hub:
-        uploaded = publish(tmp_path / "out", REPO, "cc-by-4.0", api=HfApi(hub.url, token="hf_x"))
+    with hub_stand_in() as hub:
+        uploaded = publish(tmp_path / "out", REPO, "cc-by-4.0", api=HfApi(hub.endpoint, token="hf_x"))
         assert len(uploaded) == 4
-        assert hub.private[REPO] is True
+        assert hub.repositories["datasets", REPO].private is True
         # The published layout itself, of which nothing is downloaded whole.
-        layout = sample / "test"
-        hub.private["someone/layout"] = False
-        hub.files["someone/layout"] = {
-            path.relative_to(layout).as_posix(): path.read_bytes() for path in layout.rglob("*") if path.is_file()
-        }
+        hub.add("someone/layout", sample / "test", "datasets")
         found = _read_back(hub, tmp_path / "home", "train,test")
-        card = hub.files[REPO]["README.md"].decode()
+        card = hub.files(REPO, "datasets")["README.md"].decode()
     published = {
         split: sorted(r["f_path"].removeprefix("grit-20m/data-12m/") for r in json.loads(path.read_text()))
         for split in ("train", "test")
@@ -107,22 +92,22 @@ def test_an_interrupted_upload_sends_the_rest_only(
 ) -> None:
     monkeypatch.setattr(publish_module, "_FILES_A_COMMIT", 1)
     _write(sample, tmp_path / "out", shard_size=8)
-    with hub_running() as hub:
-        api = HfApi(hub.url, token="hf_x")
+    with hub_stand_in() as hub:
+        api = HfApi(hub.endpoint, token="hf_x")
         hub.fail_after = 2
         with pytest.raises(RuntimeError, match="train-00002"):
             publish(tmp_path / "out", REPO, api=api)
-        assert len(hub.files[REPO]) == 2
+        assert len(hub.files(REPO, "datasets")) == 2
         hub.fail_after = None
         assert len(publish(tmp_path / "out", REPO, api=api)) == 3
         assert publish(tmp_path / "out", REPO, api=api) == []
-        shards = {path for path in hub.files[REPO] if path.endswith(".parquet")}
+        shards = {path for path in hub.files(REPO, "datasets") if path.endswith(".parquet")}
         assert len(shards) == 5
         assert len(hub.uploads) == len(set(hub.uploads)) == 5 + 1  # the preview is a large file too
         # A later version with fewer shards leaves none of the old ones behind.
         _write(sample, tmp_path / "new", shard_size=20)
         publish(tmp_path / "new", REPO, api=api)
-        assert {path for path in hub.files[REPO] if path.endswith(".parquet")} == {
+        assert {path for path in hub.files(REPO, "datasets") if path.endswith(".parquet")} == {
             "data/train-00000.parquet",
             "data/train-00001.parquet",
         }
