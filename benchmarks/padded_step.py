@@ -19,7 +19,8 @@ def pad_batch(config: FGCLIPConfig, batch: dict[str, Any]) -> dict[str, Any]:
         with indices into the embeddings of all kinds one after the other.
     """
     packed = batch["packed_texts"]
-    rows = packed["input_ids"].split(packed["cu_seqlens"].diff().tolist())
+    input_ids = packed["input_ids"] if packed["nodes"] is None else packed["input_ids"][packed["nodes"]]
+    rows = input_ids.split(packed["cu_seqlens"].diff().tolist())
     texts = [rows[place] for place in packed["restore"].tolist()]
     text_config = config.text_config
     padded: dict[str, Any] = {name: value for name, value in batch.items() if name != "packed_texts"}

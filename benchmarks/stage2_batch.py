@@ -60,8 +60,10 @@ class _Texts:
         return self.rng.randrange(1, min(self.start, self.end))
 
 
-def make_batch(config: FGCLIPConfig, images: int, case: str, seed: int = 0) -> dict[str, Any]:
-    """A batch as [`~training.collator.FGCLIPCollator`] makes it."""
+def make_batch(
+    config: FGCLIPConfig, images: int, case: str, seed: int = 0, share_prefixes: bool | None = None
+) -> dict[str, Any]:
+    """A batch as [`~training.collator.FGCLIPCollator`] makes it: with regions, prefixes are shared unless told."""
     rng = random.Random(seed)
     texts = _Texts(config, rng)
     size = config.vision_config.image_size
@@ -75,7 +77,9 @@ def make_batch(config: FGCLIPConfig, images: int, case: str, seed: int = 0) -> d
     }
     if case != "stage1":
         batch |= _regions([regions_of(case, rng) for _ in range(images)], texts, rng)
-    batch["packed_texts"] = pack_texts([text for text, _ in texts.rows], [is_long for _, is_long in texts.rows])
+    share_prefixes = case != "stage1" if share_prefixes is None else share_prefixes
+    rows = list(texts.rows)
+    batch["packed_texts"] = pack_texts([text for text, _ in rows], [is_long for _, is_long in rows], share_prefixes)
     return batch
 
 

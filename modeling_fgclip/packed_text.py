@@ -1,8 +1,12 @@
-"""Texts of any length in one pass without padding.
+"""Texts of any length in one pass without padding, and what they begin with alike computed once.
 
 CLIP's text encoder is causal and pooled at the end-of-text token, so a text is complete at that token and texts can
 lie one after the other in a single row. Everything but attention works on single tokens; attention is kept inside
 each text.
+
+For the same reason texts that begin alike have the same hidden states there: a phrase and its hard negatives share them
+up to the first word that was replaced. With `share_prefixes` the texts become a tree of tokens, whose nodes everything
+but attention works on.
 """
 
 import inspect
@@ -27,22 +31,29 @@ HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 class PackedTexts(TypedDict):
-    """N texts of T tokens together, shortest first. A plain dictionary, so that data loaders can move it."""
+    """N texts of T tokens together, shortest first. A plain dictionary, so that data loaders can move it.
 
-    input_ids: torch.Tensor  # (T,)
-    position_ids: torch.Tensor  # (T,) from 0 in each text
+    The encoder works on U nodes: the tokens, or with shared prefixes the distinct tokens after distinct beginnings.
+    """
+
+    input_ids: torch.Tensor  # (U,)
+    position_ids: torch.Tensor  # (U,) from 0 in each text
+    long_token: torch.Tensor  # (U,) bool: which belong to texts of the next row
     long_text: torch.Tensor  # (N,) bool: which texts use the long positions and the long projection
-    cu_seqlens: torch.Tensor  # (N + 1,) int32: where each text starts, and T
+    cu_seqlens: torch.Tensor  # (N + 1,) int32: where each text starts among the tokens, and T
     length_groups: list[tuple[int, int]]  # (texts, tokens of each), on the host so that nothing has to be synchronised
     restore: torch.Tensor  # (N,) place of each given text among the packed ones
+    nodes: torch.Tensor | None  # (T,) the node of each token; None where tokens are nodes
+    tokens: torch.Tensor | None  # (U,) one token of each node
 
 
-def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> PackedTexts:
+def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool], share_prefixes: bool = False) -> PackedTexts:
     """Packs token ids, each from its start token to its first end-of-text token and no further.
 
     Args:
         texts: N lists of token ids without padding.
         long_text: N flags, true where the text is to use the long positions.
+        share_prefixes: compute once what texts begin with alike. Pays where many do, as hard negatives.
     """
     if len(texts) != len(long_text):
         raise ValueError(
@@ -54,14 +65,52 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool]) -> Pac
     order = torch.argsort(lengths, stable=True)
     lengths = lengths[order]
     starts = F.pad(lengths.cumsum(0), (1, 0))
+    is_long = torch.tensor(list(long_text), dtype=torch.bool)[order]
+    input_ids = torch.tensor([token for index in order.tolist() for token in texts[index]])
+    position_ids = torch.arange(starts[-1]) - starts[:-1].repeat_interleave(lengths)
+    long_token = is_long.repeat_interleave(lengths)
+    nodes = tokens = None
+    if share_prefixes:
+        nodes, tokens = _prefix_tree(input_ids, starts, is_long)
+        input_ids, position_ids, long_token = input_ids[tokens], position_ids[tokens], long_token[tokens]
     return PackedTexts(
-        input_ids=torch.tensor([token for index in order.tolist() for token in texts[index]]),
-        position_ids=torch.arange(starts[-1]) - starts[:-1].repeat_interleave(lengths),
-        long_text=torch.tensor(list(long_text), dtype=torch.bool)[order],
+        input_ids=input_ids,
+        position_ids=position_ids,
+        long_token=long_token,
+        long_text=is_long,
         cu_seqlens=starts.to(torch.int32),
         length_groups=[(len(list(group)), length) for length, group in groupby(lengths.tolist())],
         restore=torch.argsort(order),
+        nodes=nodes,
+        tokens=tokens,
     )
+
+
+def _prefix_tree(
+    input_ids: torch.Tensor, starts: torch.Tensor, is_long: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(T,) node of each token, (U,) one token of each node. Nodes are ordered by position, then as their texts are.
+
+    Short and long texts share nothing, since their positions differ.
+    """
+    lengths = starts.diff()
+    nodes = torch.empty_like(input_ids)
+    tokens = []
+    parents = is_long.long()  # of the next token of each text: a node, at first one root for short and one for long
+    count = 0
+    for position in range(int(lengths.max())):
+        # Texts lie shortest first, so those that reach this position are the last ones.
+        reaching = slice(int(torch.searchsorted(lengths, position, right=True)), None)
+        places = starts[:-1][reaching] + position
+        children = parents[reaching] * (input_ids.max() + 1) + input_ids[places]  # one number for a parent and a token
+        distinct, child = torch.unique(children, return_inverse=True)
+        first = torch.full_like(distinct, len(input_ids)).scatter_reduce_(0, child, places, "amin")
+        rank = torch.empty_like(distinct)
+        rank[torch.argsort(first)] = torch.arange(len(distinct))
+        nodes[places] = parents[reaching] = count + rank[child]
+        tokens.append(first.sort().values)
+        count += len(distinct)
+    return nodes, torch.cat(tokens)
 
 
 def packed_attention(
@@ -72,6 +121,7 @@ def packed_attention(
     packed: PackedTexts,
     scaling: float,
     dropout: float,
+    ends_only: bool = False,
 ) -> torch.Tensor:
     """Causal attention inside each packed text.
 
@@ -79,14 +129,14 @@ def packed_attention(
     CUDA; elsewhere PyTorch's attention once for each length.
 
     Args:
-        query: (1, heads, T, head_dim) of every token, or (1, heads, N, head_dim) of the end of each text alone.
+        query: (1, heads, T, head_dim) of every token, or with `ends_only` (1, heads, N, head_dim) of the end of each
+            text alone.
         key, value: (1, heads, T, head_dim).
 
     Returns:
         (1, T or N, heads, head_dim).
     """
     offsets, longest = packed["cu_seqlens"], packed["length_groups"][-1][1]
-    ends_only = query.shape[2] != key.shape[2] or longest == 1
     query_offsets = torch.arange(len(offsets), dtype=torch.int32, device=offsets.device) if ends_only else offsets
     longest_query = 1 if ends_only else longest
     implementation = module.config._attn_implementation
@@ -113,7 +163,7 @@ def packed_attention(
             query, key, value, query_offsets, offsets, longest_query, longest, scale=scaling, window_size=window
         )
         return output.unsqueeze(0)
-    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout).unsqueeze(0)
+    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout, ends_only).unsqueeze(0)
 
 
 def _attention_by_length(
@@ -123,6 +173,7 @@ def _attention_by_length(
     length_groups: list[tuple[int, int]],
     scaling: float,
     dropout: float,
+    ends_only: bool,
 ) -> torch.Tensor:
     """(T or N, heads, head_dim) attention of texts of one length at a time, of which packing made contiguous slices."""
     dtype, device = query.dtype, query.device.type
@@ -130,7 +181,6 @@ def _attention_by_length(
     if device == "cpu" and dtype in HALF_PRECISION:
         # A CPU's half-precision products are compiled for every new shape, and nearly every length group is one.
         query, key, value, autocast = query.float(), key.float(), value.float(), False
-    ends_only = query.shape[0] != key.shape[0]
     sizes = [texts * length for texts, length in length_groups]
     query_sizes = [texts for texts, _ in length_groups] if ends_only else sizes
     outputs = []

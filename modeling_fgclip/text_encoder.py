@@ -70,17 +70,33 @@ class FGCLIPTextAttention(CLIPAttention):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if packed_texts is None:
             return super().forward(hidden_states, attention_mask, **kwargs)
-        return self.attend_packed(hidden_states, hidden_states, packed_texts), None
+        return self.attend_packed(hidden_states, packed_texts), None
 
-    def attend_packed(self, queries: torch.Tensor, keys: torch.Tensor, packed_texts: PackedTexts) -> torch.Tensor:
-        """(1, T or N, D) attention of every token, or of the end of each text alone, to its own text's (1, T, D) keys."""
+    def attend_packed(
+        self, hidden_states: torch.Tensor, packed_texts: PackedTexts, ends: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(1, U, D) attention of every node to the beginning of its texts.
+
+        Args:
+            hidden_states: (1, U, D).
+            ends: (N,) nodes at the ends of the texts, where these alone are wanted: (1, N, D).
+        """
+        nodes = packed_texts["nodes"]
+        query = self.q_proj(hidden_states if ends is None else hidden_states[:, ends])
+        key, value = self.k_proj(hidden_states), self.v_proj(hidden_states)
+        if nodes is not None:
+            query = query.index_select(1, nodes) if ends is None else query
+            key, value = key.index_select(1, nodes), value.index_select(1, nodes)
         query, key, value = (
-            projection(states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for projection, states in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
+            states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for states in (query, key, value)
         )  # (1, heads, T or N, head_dim)
         dropout = self.dropout if self.training else 0.0
-        output = packed_attention(self, query, key, value, packed_texts, self.scale, dropout)
-        return self.out_proj(output.flatten(2))
+        output = packed_attention(
+            self, query, key, value, packed_texts, self.scale, dropout, ends_only=ends is not None
+        ).flatten(2)
+        if nodes is not None and ends is None:
+            output = output.index_select(1, packed_texts["tokens"])
+        return self.out_proj(output)
 
 
 class FGCLIPTextModel(InitializedAsTransformers, CLIPTextModel):
@@ -110,17 +126,16 @@ class FGCLIPTextModel(InitializedAsTransformers, CLIPTextModel):
 
     def pool_packed(self, packed_texts: PackedTexts) -> torch.Tensor:
         """(N, D) final hidden states at the end of each packed text, in the order the texts were given in."""
-        offsets = packed_texts["cu_seqlens"]
-        input_ids = packed_texts["input_ids"]
-        is_long = packed_texts["long_text"].repeat_interleave(offsets.diff(), output_size=input_ids.shape[0])
-        position_ids = self.position_ids_of(packed_texts["position_ids"], is_long)
-        hidden_states = self.embeddings(input_ids=input_ids, position_ids=position_ids).unsqueeze(0)  # (1, T, D)
+        position_ids = self.position_ids_of(packed_texts["position_ids"], packed_texts["long_token"])
+        hidden_states = self.embeddings(packed_texts["input_ids"], position_ids=position_ids).unsqueeze(0)  # (1, U, D)
         *layers, last = self.encoder.layers
         for layer in layers:
             hidden_states = layer(hidden_states, None, packed_texts=packed_texts)
         # Only the ends of the texts are read, so the last block computes only those; its keys and values need all.
         normed = last.layer_norm1(hidden_states)
-        ends = offsets[1:] - 1
-        pooled = hidden_states[:, ends] + last.self_attn.attend_packed(normed[:, ends], normed, packed_texts)
+        ends = packed_texts["cu_seqlens"][1:] - 1
+        if packed_texts["nodes"] is not None:
+            ends = packed_texts["nodes"][ends]
+        pooled = hidden_states[:, ends] + last.self_attn.attend_packed(normed, packed_texts, ends)
         pooled = pooled + last.mlp(last.layer_norm2(pooled))
         return self.final_layer_norm(pooled[0, packed_texts["restore"]])

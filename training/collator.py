@@ -83,7 +83,8 @@ class FGCLIPCollator:
                 "record needs `caption` or `short_caption`."
             )
         batch["text_hash"] = torch.tensor([_hash(text) for text, _ in texts.rows])
-        batch["packed_texts"] = self._pack(texts)
+        # Hard negatives begin as their phrase does; captions have little in common.
+        batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
         return batch
 
     def _short_caption(self, record: dict[str, Any]) -> str | None:
@@ -117,7 +118,7 @@ class FGCLIPCollator:
             "hard_index": hard_index,
         }
 
-    def _pack(self, texts: TextTable) -> PackedTexts:
+    def _pack(self, texts: TextTable, share_prefixes: bool) -> PackedTexts:
         for long_text in (False, True):
             new = [
                 text for text, is_long in texts.rows if is_long == long_text and (text, is_long) not in self._token_ids
@@ -127,7 +128,8 @@ class FGCLIPCollator:
             if new:
                 encoded = self.processor.encode_texts(new, long_text)
                 self._token_ids.update({(text, long_text): ids for text, ids in zip(new, encoded, strict=True)})
-        return pack_texts([self._token_ids[row] for row in texts.rows], [is_long for _, is_long in texts.rows])
+        token_ids = [self._token_ids[row] for row in texts.rows]
+        return pack_texts(token_ids, [is_long for _, is_long in texts.rows], share_prefixes)
 
 
 def _hash(text: str) -> int:

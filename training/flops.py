@@ -1,7 +1,7 @@
 """Model FLOPs of a training step, from the tokens and patches that are really there.
 
 Counted are matrix products, two FLOPs a multiply-add, as the model forms them: texts by their own lengths without
-padding, and of the last blocks only what is read (the class token's query, the texts' ends, the dense features of
+padding, what they begin with alike once where that is shared, and of the last blocks only what is read (the class token's query, the texts' ends, the dense features of
 images with boxes). Attention within a text or an image counts as its full square, as is usual (Chowdhery et al., 2022,
 appendix B). The backward pass counts as twice the forward. Left out are elementwise work, the losses (below 1 %) and
 whatever gradient checkpointing computes again: what a faster implementation need not do is not credited to this one.
@@ -29,13 +29,18 @@ def batch_flops(config: FGCLIPConfig, batch: dict[str, Any]) -> int:
     images, _, height, width = batch["pixel_values"].shape
     patch = config.vision_config.patch_size
     regions = batch["boxes"].shape[0] * batch["boxes"].shape[1] if "boxes" in batch else None
-    return step_flops(
-        config, images, (height // patch) * (width // patch), batch["packed_texts"]["length_groups"], regions
-    )
+    texts = batch["packed_texts"]
+    patches = (height // patch) * (width // patch)
+    return step_flops(config, images, patches, texts["length_groups"], regions, len(texts["input_ids"]))
 
 
 def step_flops(
-    config: FGCLIPConfig, images: int, image_patches: int, length_groups: LengthGroups, regions: int | None = None
+    config: FGCLIPConfig,
+    images: int,
+    image_patches: int,
+    length_groups: LengthGroups,
+    regions: int | None = None,
+    text_nodes: int | None = None,
 ) -> int:
     """Model FLOPs of one forward and backward.
 
@@ -43,13 +48,14 @@ def step_flops(
         images: of the batch.
         image_patches: patches of each image, without the class token.
         length_groups: (texts, tokens of each) pairs, as in `PackedTexts`; start and end tokens count.
+        text_nodes: distinct tokens where texts share prefixes; by default all tokens of `length_groups`.
         regions: boxes pooled in all images; None where none are asked for and dense features are not formed (stage 1).
     """
     vision = images * image_flops(config, image_patches)
     if regions is not None:
         vision += images * dense_flops(config, image_patches)
         vision += regions * 2 * image_patches * config.projection_dim
-    return FORWARD_AND_BACKWARD * (vision + text_flops(config, length_groups))
+    return FORWARD_AND_BACKWARD * (vision + text_flops(config, length_groups, text_nodes))
 
 
 def image_flops(config: FGCLIPConfig, patches: int) -> int:
@@ -69,10 +75,15 @@ def dense_flops(config: FGCLIPConfig, patches: int) -> int:
     return patches * (value_and_output + _mlp(vision) + 2 * width * config.projection_dim)
 
 
-def text_flops(config: FGCLIPConfig, length_groups: LengthGroups) -> int:
-    """Forward FLOPs of packed texts; each goes through the short and the long projection, of which one is taken."""
+def text_flops(config: FGCLIPConfig, length_groups: LengthGroups, nodes: int | None = None) -> int:
+    """Forward FLOPs of packed texts; each goes through the short and the long projection, of which one is taken.
+
+    Where texts share prefixes, everything but attention works on `nodes` tokens instead of on all.
+    """
     text: CLIPTextConfig = config.text_config
-    total = 0
+    shared = 0 if nodes is None else sum(texts * length for texts, length in length_groups) - nodes
+    keys_and_values = 4 * text.hidden_size**2
+    total = -shared * ((text.num_hidden_layers - 1) * token_flops(text) + keys_and_values)
     for texts, length in length_groups:
         trunk = (text.num_hidden_layers - 1) * (length * token_flops(text) + 4 * length**2 * text.hidden_size)
         projections = 2 * 2 * text.hidden_size * config.projection_dim

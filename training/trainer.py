@@ -23,6 +23,7 @@ from .optimizer import parameter_groups
 from .publishing import PublishingTrainer
 from .resuming import LoadExtras, ResumableTrainer
 from .run_log import RunLog
+from .selective_checkpointing import checkpoint_selectively
 from .stream_loading import StreamDataLoader
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
 from .watching import EvalTasks, WatchedTrainer, peak_flops
@@ -58,6 +59,8 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
     ):
         self.objective = args.objective
         prepare_temperatures(model)
+        if args.selective_checkpointing:
+            checkpoint_selectively(model)
         if args.compile_encoders:
             compile_encoders(model, args.torch_compile_backend, args.torch_compile_mode)
         used = {
@@ -238,7 +241,8 @@ def embed(model: torch.nn.Module, inputs: dict[str, Any]) -> FGCLIPOutput:
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:
-    counts = {"images": len(inputs["pixel_values"]), "text_tokens": inputs["packed_texts"]["input_ids"].numel()}
+    tokens = sum(texts * length for texts, length in inputs["packed_texts"]["length_groups"])
+    counts = {"images": len(inputs["pixel_values"]), "text_tokens": tokens}
     if "region_index" in inputs:
         counts["regions"] = (inputs["region_index"] != NO_TEXT).sum()
         counts["hard_negatives"] = (inputs["hard_index"][:, 1:] != NO_TEXT).sum()

@@ -1,4 +1,4 @@
-"""The two ways the benchmark compares are one step."""
+"""The ways the benchmark compares are one step."""
 
 import pytest
 import torch
@@ -18,9 +18,10 @@ def losses_and_gradients(model, batch, case):
     return losses, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.parametrize("share_prefixes", [False, True])
 @pytest.mark.parametrize("case", ["hard", "typical", "stage1"])
-def test_padded_and_packed_give_one_loss_and_one_gradient(tiny_model, case):
-    batch = make_batch(tiny_model.config, images=3, case=case)
+def test_padded_and_packed_give_one_loss_and_one_gradient(tiny_model, case, share_prefixes):
+    batch = make_batch(tiny_model.config, images=3, case=case, share_prefixes=share_prefixes)
     tiny_model.double()
     batch["pixel_values"] = batch["pixel_values"].double()
     packed = losses_and_gradients(tiny_model, batch, case)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from modeling_fgclip import FGCLIPModel, pack_texts
+from modeling_fgclip import FGCLIPModel, PackedTexts, pack_texts
 
 TEXTS = [
     "a dog",
@@ -12,8 +12,12 @@ TEXTS = [
     "a cat",
     "two objects on a plain grey background with soft light and a bird in a tree",
     "dog",
+    "a light red wooden star",
+    "a light red metal star",
+    "a light green metal star with a border",
+    "dog",
 ]
-LONG = [False, True, True, False, True]
+LONG = [False, True, True, False, True, False, False, True, False]
 
 
 def padded_features(model: FGCLIPModel, processor) -> torch.Tensor:
@@ -24,15 +28,20 @@ def padded_features(model: FGCLIPModel, processor) -> torch.Tensor:
     return torch.cat(rows)
 
 
-def packed_features(model: FGCLIPModel, processor) -> torch.Tensor:
+def packed_texts(processor, share_prefixes: bool) -> PackedTexts:
     encoded = [processor.encode_texts([text], is_long)[0] for text, is_long in zip(TEXTS, LONG, strict=True)]
-    return model.get_packed_text_features(pack_texts(encoded, LONG))
+    return pack_texts(encoded, LONG, share_prefixes)
 
 
-def test_equals_padded(tiny_model, processor):
+def packed_features(model: FGCLIPModel, processor, share_prefixes: bool = False) -> torch.Tensor:
+    return model.get_packed_text_features(packed_texts(processor, share_prefixes))
+
+
+@pytest.mark.parametrize("share_prefixes", [False, True])
+def test_equals_padded(tiny_model, processor, share_prefixes):
     tiny_model.double()
     gradients = []
-    for features in (padded_features(tiny_model, processor), packed_features(tiny_model, processor)):
+    for features in (padded_features(tiny_model, processor), packed_features(tiny_model, processor, share_prefixes)):
         tiny_model.zero_grad()
         (features.square().sum() + features[:, 0].sum()).backward()
         gradients.append({name: p.grad for name, p in tiny_model.text_model.named_parameters()})
@@ -69,6 +78,27 @@ def test_layout():
     assert packed["length_groups"] == [(1, 2), (2, 3), (1, 4)]
     assert packed["long_text"].tolist() == [True, False, True, False]
     assert packed["restore"].tolist() == [3, 0, 1, 2]
+
+
+def test_layout_of_shared_prefixes():
+    packed = pack_texts([[1, 5, 6, 9], [1, 9], [1, 5, 9], [1, 5, 9], [1, 5, 7, 9]], [False] * 4 + [True], True)
+    # Packed: 1 9 | 1 5 9 | 1 5 9 | 1 5 6 9 | 1 5 7 9, of which the last is long.
+    assert packed["nodes"].tolist() == [0, 2, 0, 3, 5, 0, 3, 5, 0, 3, 6, 8, 1, 4, 7, 9]
+    assert packed["tokens"].tolist() == [0, 12, 1, 3, 13, 4, 10, 14, 11, 15]
+    assert packed["input_ids"].tolist() == [1, 1, 9, 5, 5, 9, 6, 7, 9, 9]
+    assert packed["position_ids"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+    assert packed["long_token"].tolist() == [False, True, False, False, True, False, False, True, False, True]
+
+
+def test_nodes_are_distinct_beginnings(processor):
+    """As many nodes as there are distinct beginnings of texts, and each token's node ends the same beginning."""
+    plain, shared = packed_texts(processor, False), packed_texts(processor, True)
+    texts = zip(plain["input_ids"].split(plain["cu_seqlens"].diff().tolist()), plain["long_text"], strict=True)
+    beginnings = [(bool(is_long), *ids[: end + 1].tolist()) for ids, is_long in texts for end in range(len(ids))]
+    assert len(shared["input_ids"]) == len(set(beginnings)) < len(beginnings)
+    node_of = {}
+    for node, beginning in zip(shared["nodes"].tolist(), beginnings, strict=True):
+        assert node_of.setdefault(node, beginning) == beginning
 
 
 @pytest.mark.parametrize(("texts", "flags"), [([], []), ([[1, 2], []], [True, True]), ([[1, 2]], [])])

@@ -7,7 +7,8 @@ from training.collator import NO_TEXT, FGCLIPCollator
 
 def decoded(processor, batch) -> list[str]:
     packed = batch["packed_texts"]
-    texts = packed["input_ids"].split(packed["cu_seqlens"].diff().tolist())
+    input_ids = packed["input_ids"] if packed["nodes"] is None else packed["input_ids"][packed["nodes"]]
+    texts = input_ids.split(packed["cu_seqlens"].diff().tolist())
     words = [processor.tokenizer.decode(text, skip_special_tokens=True) for text in texts]
     return [words[place] for place in packed["restore"].tolist()]
 
