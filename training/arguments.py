@@ -53,6 +53,12 @@ class DataArguments:
     min_crop: float = field(
         default=1.0, metadata={"help": "Smallest share of a side that a random crop keeps; 1 means no crops."}
     )
+    long_subset: float = field(
+        default=0.0,
+        metadata={
+            "help": "Probability that a long caption made of independent sentences is some of them in another order."
+        },
+    )
     short_from_long: float = field(
         default=0.0,
         metadata={"help": "Probability that a random sentence of the long caption stands in for the short one."},
@@ -100,6 +106,13 @@ class FGCLIPTrainingArguments(TrainingArguments):
         metadata={
             "help": "Make one contrastive batch of all gradient_accumulation_steps batches of all ranks, at the memory "
             "of one and a third more computation (GradCache). Gradients equal those of the large batch."
+        },
+    )
+    selective_checkpointing: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the matrix products of each block for the backward pass and compute the rest again: half the "
+            "activations at a few per cent of the time. gradient_checkpointing keeps less and takes a third more."
         },
     )
     text_learning_rate: float | None = field(
@@ -154,6 +167,8 @@ class FGCLIPTrainingArguments(TrainingArguments):
                 f"init_temperature must lie in [1 / max_scale, 1] = [{1 / self.max_scale:g}, 1], "
                 f"got {self.init_temperature}."
             )
+        if self.selective_checkpointing and self.gradient_checkpointing:
+            raise ValueError("Received selective_checkpointing and gradient_checkpointing; choose one of them.")
         if self.max_scale <= 1:
             raise ValueError(f"max_scale must be above 1 (a temperature below 1), got {self.max_scale}.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

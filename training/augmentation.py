@@ -16,7 +16,7 @@ SIDES = re.compile(r"\b(left|right)(most|hand|wards?)?\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random horizontal flips, mild crops, and other short captions.
+    """Random horizontal flips, mild crops, and other captions.
 
     Args:
         flip: probability of a flip; images whose texts mention left or right are never flipped.
@@ -24,15 +24,17 @@ class Augmentation:
         min_box_kept: a region that keeps less than this share of its area in the crop is dropped.
         short_from_long: probability that a random sentence of the long caption stands in for the short one, where
             the long one is several captions by different people.
+        long_subset: probability that the long caption, being such, is some of its sentences in another order.
     """
 
     flip: float = 0.0
     min_crop: float = 1.0
     min_box_kept: float = 0.7
     short_from_long: float = 0.0
+    long_subset: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "min_crop", "min_box_kept", "short_from_long"):
+        for name in ("flip", "min_crop", "min_box_kept", "short_from_long", "long_subset"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}.")
         if self.min_crop == 0:
@@ -46,8 +48,13 @@ class Augmentation:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             regions = [{**region, "bbox": _flipped(region["bbox"])} for region in regions]
         record = {**record, "image": image, "regions": regions}
-        if self.short_from_long and record["caption"] and rng.random() < self.short_from_long:
-            record["short_caption"] = rng.choice(SENTENCE_END.split(record["caption"].strip())).rstrip(".!?")
+        if not record["caption"]:
+            return record
+        sentences = SENTENCE_END.split(record["caption"].strip())
+        if self.short_from_long and rng.random() < self.short_from_long:
+            record["short_caption"] = rng.choice(sentences).rstrip(".!?")
+        if self.long_subset and rng.random() < self.long_subset:
+            record["caption"] = " ".join(rng.sample(sentences, rng.randint(1, len(sentences))))
         return record
 
     def _crop(self, image: Image.Image, regions: list[Record], rng: random.Random) -> tuple[Image.Image, list[Record]]:

@@ -58,6 +58,7 @@ def train(
         flip=data_arguments.flip,
         min_crop=data_arguments.min_crop,
         short_from_long=data_arguments.short_from_long,
+        long_subset=data_arguments.long_subset,
     )
     collator = FGCLIPCollator(
         processor,

@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_a_region_cut_too_much_is_dropped():
     record = marked_record(box=(0.0, 0.0, 0.1, 0.1))
     kept = [len(Augmentation(min_crop=0.5)(record, random.Random(seed))["regions"]) for seed in range(50)]
     assert set(kept) == {0, 1}
+
+
+def test_long_captions_are_sentences_of_the_whole_one():
+    record = {**marked_record(), "caption": "A dog runs. Two cats sit on a wall! Is there a bird?"}
+    sentences = ["A dog runs.", "Two cats sit on a wall!", "Is there a bird?"]
+    captions = {Augmentation(long_subset=1.0)(record, random.Random(seed))["caption"] for seed in range(200)}
+    expected = {" ".join(order) for count in (1, 2, 3) for order in itertools.permutations(sentences, count)}
+    assert captions == expected
+    assert Augmentation(long_subset=1.0)({**record, "caption": None}, random.Random(0))["caption"] is None
 
 
 @pytest.mark.parametrize("settings", [{"flip": 1.5}, {"min_crop": 0}, {"min_box_kept": -1}])
