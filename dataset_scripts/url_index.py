@@ -140,7 +140,14 @@ class UrlIndex:
         filesystem, base = fsspec.core.url_to_fs(root, **options)
         for pattern, add in (("url2key_jsons/*.json*", self._add_keys), ("coyo_image_*/*.parquet", self._add_list)):
             for path in sorted(filesystem.glob(f"{base.rstrip('/')}/{pattern}")):
-                if not self._is_done(path):
+                if self._is_done(path):
+                    continue
+                try:
                     add(filesystem.unstrip_protocol(path), options, report)
+                except ValueError as error:  # pyarrow's own for a damaged file is one too
+                    if report.on_bad == "raise":
+                        raise
+                    report.bad("list of URLs is cut or damaged", PurePosixPath(path).name, error)
+                else:
                     self._mark_done(path)
         return self

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -19,6 +20,7 @@ from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
 from dataset_scripts.report import Report
+from dataset_scripts.tar_files import whole_members
 from dataset_scripts.url_index import UrlIndex
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -83,21 +85,33 @@ class Img2DatasetImages:
         if not sidecars and not any(root.rglob("*.json")):
             raise ValueError(f"{root} holds no output of img2dataset: neither .parquet nor .json sidecars")
         for sidecar in tqdm(sidecars, desc="img2dataset sidecars", unit="file"):
-            names = pq.read_schema(sidecar).names
-            if not {"url", "key", "status"} <= set(names):
-                report.bad("sidecar without the columns url, key and status", str(sidecar.relative_to(root)), names)
+            where = str(sidecar.relative_to(root))
+            try:
+                names = pq.read_schema(sidecar).names
+                if not {"url", "key", "status"} <= set(names):
+                    report.bad("sidecar without the columns url, key and status", where, names)
+                    continue
+                table = pq.read_table(sidecar, columns=["url", "key", "status"]).to_pylist()
+            except pa.ArrowInvalid as error:  # img2dataset was killed while it wrote
+                report.bad("sidecar is cut or damaged", where, error)
                 continue
-            table = pq.read_table(sidecar, columns=["url", "key", "status"]).to_pylist()
             urls = {row["key"]: row["url"] for row in table if row["status"] == "success"}
-            self._add(root, sidecar.with_suffix(""), urls)
+            self._add(root, sidecar.with_suffix(""), urls, report)
         if not sidecars:
             for sidecar in tqdm(root.rglob("*.json"), desc="img2dataset sidecars", unit="file"):
-                content = json.loads(sidecar.read_text(encoding="utf-8"))
-                if content.get("status") == "success":
-                    self._add(root, sidecar.parent, {sidecar.stem: content["url"]})
+                where = str(sidecar.relative_to(root))
+                try:
+                    content = json.loads(sidecar.read_text(encoding="utf-8"))
+                except ValueError as error:
+                    report.bad("sidecar is cut or damaged", where, error)
+                    continue
+                if not isinstance(content, dict):
+                    report.bad("sidecar is no object", where, content)
+                elif content.get("status") == "success" and "url" in content:  # others are statistics of a shard
+                    self._add(root, sidecar.parent, {sidecar.stem: content["url"]}, report)
         self._connection.commit()
 
-    def _add(self, root: Path, shard: Path, urls: dict[str, str]) -> None:
+    def _add(self, root: Path, shard: Path, urls: dict[str, str], report: Report) -> None:
         """``shard`` is a folder of images, or the name without suffix of a tar file of them."""
         places = {}
         if shard.is_dir():
@@ -107,11 +121,14 @@ class Img2DatasetImages:
                         places[key] = path.relative_to(root).as_posix()
         elif (archive := shard.with_suffix(".tar")).is_file():
             name = archive.relative_to(root).as_posix()
-            with tarfile.open(archive) as tar:
-                for member in tar:
-                    key, _, suffix = member.name.partition(".")
-                    if member.isfile() and f".{suffix}" in _IMAGE_SUFFIXES:
-                        places[key] = f"{name}:{member.offset_data}:{member.size}"
+            try:
+                with open(archive, "rb") as file:
+                    for _, member in whole_members(file):
+                        key, _, suffix = member.name.partition(".")
+                        if member.isfile() and f".{suffix}" in _IMAGE_SUFFIXES:
+                            places[key] = f"{name}:{member.offset_data}:{member.size}"
+            except tarfile.TarError as error:
+                report.bad("tar of img2dataset is cut or damaged", name, error)
         rows = [(urls[key], place) for key, place in places.items() if key in urls]
         self._connection.executemany("INSERT OR REPLACE INTO found VALUES (?, ?)", rows)
 

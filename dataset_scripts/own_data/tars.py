@@ -13,6 +13,7 @@ from dataset_scripts.image_sources import TarImages
 from dataset_scripts.own_data.coco import fingerprint_files
 from dataset_scripts.own_data.mapping import Columns, draft_from_row
 from dataset_scripts.report import Report
+from dataset_scripts.tar_files import whole_members
 
 _IMAGES = {"jpg", "jpeg", "png", "webp"}
 _TEXTS = {"txt", "json", "cls", "caption"}
@@ -23,8 +24,8 @@ def _samples(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]
     sample: dict[str, Any] = {}
     current = None
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
+        with open(path, "rb") as file:
+            for tar, member in whole_members(file):
                 if not member.isfile():
                     continue
                 folder, _, name = member.name.rpartition("/")

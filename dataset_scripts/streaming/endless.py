@@ -17,6 +17,7 @@ import numpy as np
 from dataset_scripts.annotations import read_annotation_file
 from dataset_scripts.image_sources import ImageSource
 from dataset_scripts.report import OnBad, Report
+from dataset_scripts.streaming.decoding import Decoder, Row
 from dataset_scripts.streaming.even import BLOCK
 from dataset_scripts.streaming.shard_files import ShardPath
 
@@ -40,7 +41,7 @@ class AnnotationFile:
             logger.warning("%s: left out or changed: %s", PurePosixPath(self.path).name, dict(report.problems))
 
 
-def _numbered(file: AnnotationFile | ShardPath, start: int, stride: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(file: AnnotationFile | ShardPath, start: int, stride: int) -> Iterator[tuple[int, Row]]:
     if isinstance(file, AnnotationFile):
         yield from file.numbered(start, stride)
         return
@@ -68,10 +69,14 @@ class EndlessSource:
     """
 
     def __init__(
-        self, files: Sequence[AnnotationFile | ShardPath], seed: Sequence[int], slot: tuple[int, int, int, int]
+        self,
+        files: Sequence[AnnotationFile | ShardPath],
+        seed: Sequence[int],
+        slot: tuple[int, int, int, int],
+        decode: Decoder,
     ) -> None:
         rank, world_size, worker, workers = slot
-        self.files, self.seed = list(files), tuple(seed)
+        self.files, self.seed, self.decode = list(files), tuple(seed), decode
         self.slot, self.slots = rank * workers + worker, world_size * workers
         self.shares_files = len(self.files) < self.slots
 
@@ -89,11 +94,12 @@ class EndlessSource:
                 start = max(cursor.record, first)
                 rows = _numbered(self.files[order[cursor.file]], start, stride)
                 while block := list(itertools.islice(rows, BLOCK)):
-                    found = True
                     order_in_block = np.random.default_rng([*self.seed, cursor.cycle, order[cursor.file], block[0][0]])
                     for index in order_in_block.permutation(len(block))[cursor.in_block :]:
                         cursor.in_block += 1
-                        yield block[index][1]
+                        if (record := self.decode(block[index][1])) is not None:
+                            found = True
+                            yield record
                     cursor.record, cursor.in_block = block[-1][0] + stride, 0
                 cursor.file, cursor.record = cursor.file + 1, 0
             cursor.cycle, cursor.file = cursor.cycle + 1, 0

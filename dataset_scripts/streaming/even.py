@@ -8,14 +8,17 @@ ranks, its buffer shuffle forgets what is buffered when it resumes, and mixed so
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from dataset_scripts.streaming.decoding import Decoder, Row
 from dataset_scripts.streaming.shard_files import ShardPath
 
 BLOCK = 256  # records that are read together and shuffled among themselves
+_ATTEMPTS = 100  # runs elsewhere in which to look for records that take the places of lost ones
 
 
 class EvenSource:
@@ -25,14 +28,20 @@ class EvenSource:
     shards are read by one worker alone, and within a run, blocks of records are shuffled. Where the records do not
     divide by the ranks, at most ``world_size - 1`` of them come twice.
 
+    The place of a lost or unusable record is taken by another one from a random place of the data set. So the number of
+    steps stays that of the manifest on all ranks, also where only one has a damaged copy, and when a shard is mended.
+
     Args:
         shards: of the data set.
         seed: of the order.
         slot: (rank, world_size, worker, workers).
+        decode: of rows, with the policy for faults.
     """
 
-    def __init__(self, shards: Sequence[ShardPath], seed: Sequence[int], slot: tuple[int, int, int, int]) -> None:
-        self.shards, self.seed = list(shards), tuple(seed)
+    def __init__(
+        self, shards: Sequence[ShardPath], seed: Sequence[int], slot: tuple[int, int, int, int], decode: Decoder
+    ) -> None:
+        self.shards, self.seed, self.decode = list(shards), tuple(seed), decode
         self.total = sum(shard.records for shard in shards)
         rank, world_size, worker, workers = slot
         per_rank = -(-self.total // world_size)
@@ -44,7 +53,7 @@ class EvenSource:
                 "needs at least one: use fewer workers (dataloader_num_workers)"
             )
 
-    def _rows(self, order: np.ndarray, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, order: np.ndarray, start: int, stop: int) -> Iterator[Row]:
         """Records at the positions ``start`` to ``stop`` of the shards in this order; the end wraps to the start."""
         ends = np.cumsum([self.shards[index].records for index in order])
         while start < stop:
@@ -62,8 +71,25 @@ class EvenSource:
             end = min(begin + BLOCK, self.size)
             rows = list(self._rows(order, self.first + begin, self.first + end))
             shuffled = np.random.default_rng([*self.seed, number, self.first + begin]).permutation(len(rows))
-            for index in shuffled[max(offset - begin, 0) :]:
-                yield rows[index]
+            spare = self._spare_rows(order, (number, self.first + begin), len(rows))
+            for index in shuffled[max(offset - begin, 0) :].tolist():
+                yield self._usable(rows[index], index, spare)
+
+    def _spare_rows(self, order: np.ndarray, block: tuple[int, int], length: int) -> Callable[[int], list[Row]]:
+        """Runs of ``length`` rows, by the number of the attempt, from which to fill the gaps of a block."""
+        starts = np.random.default_rng([*self.seed, *block, 1]).integers(self.total, size=_ATTEMPTS).tolist()
+        return lru_cache(2)(lambda attempt: list(self._rows(order, starts[attempt], starts[attempt] + length)))
+
+    def _usable(self, row: Row, index: int, spare: Callable[[int], list[Row]]) -> dict[str, Any]:
+        record = self.decode(row)
+        for attempt in range(_ATTEMPTS):
+            if record is not None:
+                return record
+            record = self.decode(spare(attempt)[index])
+        raise ValueError(
+            f"no usable record was found in {_ATTEMPTS} places of {len(self.shards)} shards such as "
+            f"{self.shards[0].path}; python -m dataset_scripts.validate says what is wrong with them"
+        )
 
     def records(self, epoch: int, per_epoch: int, offset: int) -> Iterator[dict[str, Any]]:
         """The records for an epoch that draws ``per_epoch`` of them, from draw ``offset`` on, without end.
@@ -96,9 +122,10 @@ def even_records(
     slot: tuple[int, int, int, int],
     epoch: int,
     position: int,
+    decode: Decoder,
 ) -> Iterator[dict[str, Any]]:
     """One worker's records of an epoch from ``position`` on, drawn from several sources in a random order."""
-    parts = [EvenSource(shards, (seed, number), slot) for number, shards in enumerate(sources)]
+    parts = [EvenSource(shards, (seed, number), slot, decode) for number, shards in enumerate(sources)]
     sizes = [part.size for part in parts]
     counts = draws_per_source(sizes, weights, sum(sizes))
     turns = np.repeat(np.arange(len(parts), dtype=np.int16), counts)

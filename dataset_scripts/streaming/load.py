@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.finehard import FineHARD
+from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
+from dataset_scripts.streaming.decoding import Decoder
 from dataset_scripts.streaming.endless import AnnotationFile
-from dataset_scripts.streaming.shard_files import ShardPath, find_shards
+from dataset_scripts.streaming.shard_files import LostRecord, ShardPath, find_shards
 from dataset_scripts.streaming.stream import TrainingStream
 
 
@@ -37,7 +40,7 @@ def _is_layout(place: str, storage_options: dict[str, Any]) -> bool:
 
 
 def _files(
-    source: str, split: str, fetch: DownloadSettings | None, storage_options: dict[str, Any]
+    source: str, split: str, fetch: DownloadSettings | None, on_bad: OnBad, storage_options: dict[str, Any]
 ) -> list[ShardPath] | list[AnnotationFile]:
     place = _place(source)
     if not _is_layout(place, storage_options):
@@ -48,32 +51,47 @@ def _files(
             f"{place} holds neither shards ({split}-*.parquet or .tar) nor FineHARD's published layout (jsonfiles/); "
             "python -m dataset_scripts.own_data converts other data sets"
         )
-    reader = FineHARD(root=place, fetch=fetch, storage_options=storage_options)
+    reader = FineHARD(root=place, fetch=fetch, on_bad=on_bad, storage_options=storage_options)
     for generator in reader._split_generators(None):
         if str(generator.name) == split:
             images = reader.images(generator.gen_kwargs["folder"])
-            return [AnnotationFile(path, images, "skip", storage_options) for path in generator.gen_kwargs["files"]]
+            return [AnnotationFile(path, images, on_bad, storage_options) for path in generator.gen_kwargs["files"]]
     raise ValueError(f"{place} has no split {split!r}; it has {sorted(reader._roots())}")
 
 
-def _map_style(source: str, split: str, fetch: DownloadSettings | None, storage_options: dict[str, Any]) -> Dataset:
+def _rows(shards: list[ShardPath], on_bad: OnBad, state: str) -> Iterator[dict[str, Any]]:
+    """Of tar shards; ``state`` stands in the cache's key, so that rewritten files are read again."""
+    decode = Decoder(Report(on_bad))
+    for shard in shards:
+        for row in shard.read(0, shard.records):
+            if isinstance(row, LostRecord):
+                decode(row)
+            else:
+                yield row
+
+
+def _map_style(
+    source: str, split: str, fetch: DownloadSettings | None, on_bad: OnBad, storage_options: dict[str, Any]
+) -> Dataset:
     place = _place(source)
     if _is_layout(place, storage_options):
-        reader = FineHARD(root=place, fetch=fetch, storage_options=storage_options)
+        reader = FineHARD(root=place, fetch=fetch, on_bad=on_bad, storage_options=storage_options)
         reader.download_and_prepare()
         return reader.as_dataset(split=split)
     shards = find_shards(place, split, storage_options)
+    for shard in shards:
+        if shard.damage:
+            Decoder(Report(on_bad)).announce(shard)
+    shards = [shard for shard in shards if shard.readable != 0]
     if not shards:
-        raise ValueError(f"{place} holds neither shards of the split {split!r} nor FineHARD's published layout")
+        raise ValueError(
+            f"{place} holds neither readable shards of the split {split!r} nor FineHARD's published layout"
+        )
     paths = [shard.path.removeprefix("file://") for shard in shards]
     if paths[0].endswith(".parquet"):
         return load_dataset("parquet", data_files=paths, split="train", features=FEATURES)
-
-    def rows(shards: list[ShardPath]) -> Any:
-        for shard in shards:
-            yield from shard.read(0, shard.records)
-
-    return Dataset.from_generator(rows, gen_kwargs={"shards": shards}, features=FEATURES)
+    arguments = {"shards": shards, "on_bad": on_bad, "state": fingerprint(place, storage_options)}
+    return Dataset.from_generator(_rows, gen_kwargs=arguments, features=FEATURES)
 
 
 def load_training_data(
@@ -86,6 +104,7 @@ def load_training_data(
     rank: int = 0,
     world_size: int = 1,
     fetch: DownloadSettings | None = None,
+    on_bad: OnBad = "skip",
     storage_options: dict[str, Any] | None = None,
 ) -> Dataset | TrainingStream:
     """Training records from one or several sources, as a map-style set or as a stream.
@@ -103,18 +122,20 @@ def load_training_data(
         seed: of the order. Streaming only: a map-style set is shuffled by its sampler.
         rank, world_size: of the process. Streaming only, likewise.
         fetch: limits for fetching images of a published layout by URL, where they are not beside it.
+        on_bad: ``"skip"`` counts and logs faults, such as a cut shard or a broken image, and goes on; ``"raise"`` stops
+            at the first one. A stream has its counts in ``report``.
         storage_options: for fsspec, such as ``{"token": …}``.
 
     Raises:
-        ValueError: a source is not there, has no such split, or weights do not fit.
+        ValueError: a source is not there, has no such split, or weights do not fit; or a fault, with ``on_bad="raise"``.
     """
     names = [str(sources)] if isinstance(sources, str | Path) else [str(source) for source in sources]
     if not names:
         raise ValueError("received no source of training data; at least one folder, URL or Hub data set is needed")
     options = storage_options or {}
     if streaming:
-        files = [_files(name, split, fetch, options) for name in names]
-        return TrainingStream(files, weights, seed, rank, world_size)
+        files = [_files(name, split, fetch, on_bad, options) for name in names]
+        return TrainingStream(files, weights, seed, rank, world_size, on_bad)
     if weights is not None:
         raise ValueError("weights need streaming=True; a map-style set holds every record of every source once")
-    return concatenate_datasets([_map_style(name, split, fetch, options) for name in names])
+    return concatenate_datasets([_map_style(name, split, fetch, on_bad, options) for name in names])

@@ -7,38 +7,93 @@ import os
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from dataset_scripts.schema import FEATURES
+from dataset_scripts.tar_files import whole_members
 
 _COLUMNS = list(FEATURES)
 
 
+class DamagedShard(ValueError):
+    """A shard, or a part of it, cannot be read as what it is."""
+
+
+@dataclass(frozen=True)
+class LostRecord:
+    """Stands for a record that its shard no longer gives."""
+
+    where: str  # shard and number of the record in it
+    reason: str
+    known: bool  # since the shards were listed, see ShardPath.damage
+
+
 @dataclass(frozen=True)
 class ShardPath:
-    """One parquet or tar file of the schema."""
+    """One parquet or tar file of the schema.
+
+    Attributes:
+        path: local path or URL.
+        records: how many it has by its manifest, else by itself.
+        storage_options: for fsspec.
+        bytes: size of the file when it was listed; another file under the same name is not taken for this one.
+        readable: how many from the first on can be read.
+        damage: why these are fewer, and what was received; empty for a sound shard.
+    """
 
     path: str
     records: int
     storage_options: tuple[tuple[str, Any], ...] = field(default=(), repr=False, compare=False)
+    bytes: int | None = None
+    readable: int | None = field(default=None, compare=False)
+    damage: str = field(default="", compare=False)
 
-    def read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Rows ``start`` to ``stop``, with ``image`` still encoded."""
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+    def read(self, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
+        """Rows ``start`` to ``stop``, with ``image`` still encoded; a lost one is given as such, never left out."""
+        stop = min(stop, self.records)
+        sound = stop if self.readable is None else min(stop, max(start, self.readable))
         reader = _read_tar if self.path.endswith(".tar") else _read_parquet
-        return reader(self, start, stop)
+        if start < sound:
+            try:
+                yield from reader(self, start, sound)
+            except DamagedShard as error:  # before the first row: it does not open
+                yield from self._lost(start, sound, str(error))
+        yield from self._lost(sound, stop, self.damage, known=True)
+
+    def _lost(self, start: int, stop: int, reason: object, known: bool = False) -> Iterator[LostRecord]:
+        for number in range(start, stop):
+            yield LostRecord(f"{self.name}[{number}]", str(reason), known)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the bytes are at fault and not the way to them, such as a network that is down for a while.
+
+    pyarrow tells of pages that do not unpack with a bare OSError without a number.
+    """
+    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
 
 
 @lru_cache(maxsize=4)  # neighbouring reads are of one shard; by process, because a fork would share the file's offset
 def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     file = fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open()
-    parquet = pq.ParquetFile(file)
+    try:
+        parquet = pq.ParquetFile(file)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        raise DamagedShard(f"{shard.path} is cut or damaged ({error}); write or fetch it again") from error
     missing = set(_COLUMNS) - set(parquet.schema_arrow.names)
     if missing:
         raise ValueError(
@@ -48,58 +103,87 @@ def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     return parquet
 
 
-def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any]]:
+def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
     parquet = _open_parquet(shard, os.getpid())
     first = 0
     for group in range(parquet.num_row_groups):
         size = parquet.metadata.row_group(group).num_rows
-        if first < stop and first + size > start:
-            table = parquet.read_row_group(group, columns=_COLUMNS, use_threads=False)
-            offset = max(start - first, 0)
-            yield from table.slice(offset, min(stop - first, size) - offset).to_pylist()
+        low, high = max(start, first), min(stop, first + size)
+        if low < high:
+            try:
+                rows = parquet.read_row_group(group, columns=_COLUMNS, use_threads=False)
+            except Exception as error:
+                if not _is_damage(error):
+                    raise
+                yield from shard._lost(low, high, error)
+            else:
+                yield from rows.slice(low - first, high - low).to_pylist()
         first += size
+    yield from shard._lost(max(start, first), stop, f"it holds {first} records")
 
 
 @lru_cache(maxsize=4)
-def _open_tar(shard: ShardPath, process: int) -> tuple[Any, list[dict[str, tuple[int, int]]]]:
-    """The open file and, by sample, offset and size of each field."""
+def _open_tar(shard: ShardPath, process: int) -> tuple[Any, list[dict[str, tuple[int, int]]], str]:
+    """The open file; by whole sample, offset and size of each field; and why there are no more, where it is cut."""
     file = fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open()
+    damage = ""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with tarfile.open(fileobj=file) as tar:
-            for member in tar:
-                key, _, name = member.name.partition(".")
-                if member.isfile():
-                    samples.setdefault(key, {})[name] = (member.offset_data, member.size)
+        for _, member in whole_members(file):
+            key, _, name = member.name.partition(".")
+            if member.isfile():
+                samples.setdefault(key, {})[name] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise ValueError(f"{shard.path} is cut or damaged ({error}); write or fetch it again") from error
+        damage = str(error)
     lacking = [key for key, fields in samples.items() if not {"jpg", "json"} <= set(fields)]
+    if damage and lacking and lacking == list(samples)[-1:]:
+        del samples[lacking.pop()]  # the cut went through it
     if lacking:
         raise ValueError(f"{shard.path} has samples without .jpg or .json, such as {lacking[0]!r}; convert it first")
-    return file, list(samples.values())
+    if damage:
+        damage = f"{shard.path} is cut or damaged behind {len(samples)} samples ({damage}); write or fetch it again"
+    return file, list(samples.values()), damage
 
 
-def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any]]:
-    file, samples = _open_tar(shard, os.getpid())
-    for fields in samples[start:stop]:
+def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
+    file, samples, damage = _open_tar(shard, os.getpid())
+    for number in range(start, min(stop, len(samples))):
         data = {}
         for name in ("json", "jpg"):
-            offset, size = fields[name]
+            offset, size = samples[number][name]
             file.seek(offset)
             data[name] = file.read(size)
-        yield {**json.loads(data["json"]), "image": {"path": None, "bytes": data["jpg"]}}
+        try:
+            row = {**json.loads(data["json"]), "image": {"path": None, "bytes": data["jpg"]}}
+        except (ValueError, TypeError) as error:
+            yield from shard._lost(number, number + 1, f"its .json is no JSON object ({error})")
+        else:
+            yield row
+    yield from shard._lost(max(start, len(samples)), stop, damage or f"it holds {len(samples)} samples")
 
 
-def _count(shard: ShardPath) -> int:
-    if shard.path.endswith(".tar"):
-        return len(_open_tar(shard, os.getpid())[1])
-    return _open_parquet(shard, os.getpid()).metadata.num_rows
+def _inspected(shard: ShardPath) -> ShardPath:
+    """The shard as it is: records counted where no manifest did, and damage found by opening it."""
+    try:
+        if shard.path.endswith(".tar"):
+            _, samples, damage = _open_tar(shard, os.getpid())
+            found = len(samples)
+        else:
+            found, damage = _open_parquet(shard, os.getpid()).metadata.num_rows, ""
+    except DamagedShard as error:
+        found, damage = 0, str(error)
+    if shard.records < 0:
+        return replace(shard, records=found, readable=found, damage=damage)
+    if found < shard.records and not damage:
+        damage = f"{shard.path} holds fewer records than its manifest says; write or fetch it again"
+    return replace(shard, readable=min(found, shard.records), damage=damage)
 
 
 def find_shards(root: str, split: str, storage_options: dict[str, Any] | None = None) -> list[ShardPath]:
     """The shards of a split under a folder or URL; empty if there are none.
 
-    Counts come from the manifest that the conversion wrote, else from the files themselves.
+    Counts come from the manifest that the conversion wrote, else from the files themselves. A file whose size is not
+    that of the manifest is opened, to see how much of it can be read.
 
     Raises:
         ValueError: shards are there, but none of this split, or the manifest names one that is not.
@@ -108,25 +192,30 @@ def find_shards(root: str, split: str, storage_options: dict[str, Any] | None = 
     filesystem, base = fsspec.core.url_to_fs(root, **options)
     base = base.rstrip("/")
     pattern = [f"{base}/{sub}*.{suffix}" for sub in ("", "data/") for suffix in ("parquet", "tar")]
-    paths = sorted(path for glob in pattern for path in filesystem.glob(glob))
-    if not paths:
+    files = {path: info for glob in pattern for path, info in filesystem.glob(glob, detail=True).items()}
+    if not files:
         return []
-    own = [path for path in paths if PurePosixPath(path).name.startswith(f"{split}-")]
+    own = sorted(path for path in files if PurePosixPath(path).name.startswith(f"{split}-"))
     if not own:
-        names = sorted({PurePosixPath(path).name.rpartition("-")[0] for path in paths})
+        names = sorted({PurePosixPath(path).name.rpartition("-")[0] for path in files})
         raise ValueError(f"{root} has no shards of the split {split!r}; it has those of {', '.join(names)}")
-    counts: dict[str, int] = {}
+    listed: dict[str, dict[str, Any]] = {}
     for folder in {str(PurePosixPath(path).parent) for path in own}:
         if filesystem.exists(manifest := f"{folder}/{split}-manifest.json"):
-            listed = json.loads(filesystem.cat_file(manifest))["shards"]
-            counts |= {f"{folder}/{shard['file']}": shard["records"] for shard in listed}
-            if absent := sorted(set(counts) - set(own)):
+            content = json.loads(filesystem.cat_file(manifest))["shards"]
+            listed |= {f"{folder}/{shard['file']}": shard for shard in content}
+            if absent := sorted(set(listed) - set(own)):
                 raise ValueError(f"{manifest} names {absent[0]}, which is not there; copy or convert it again")
+
     frozen = tuple(options.items())
-    shards = [ShardPath(filesystem.unstrip_protocol(path), counts.get(path, -1), frozen) for path in own]
-    unknown = [shard for shard in shards if shard.records < 0]
-    if unknown:
+    shards, doubtful = {}, []
+    for path in own:
+        size, records = files[path].get("size"), listed[path]["records"] if path in listed else -1
+        shards[path] = ShardPath(filesystem.unstrip_protocol(path), records, frozen, size)
+        if records < 0 or size not in (None, listed[path]["bytes"]):
+            doubtful.append(path)
+    if doubtful:
         with ThreadPoolExecutor(16) as pool:
-            found = dict(zip(unknown, tqdm(pool.map(_count, unknown), "counting", len(unknown)), strict=True))
-        shards = [ShardPath(s.path, found[s], frozen) if s in found else s for s in shards]
-    return [shard for shard in shards if shard.records]
+            found = tqdm(pool.map(_inspected, (shards[path] for path in doubtful)), "counting", len(doubtful))
+            shards.update(zip(doubtful, found, strict=True))
+    return [shard for shard in shards.values() if shard.records or shard.damage]

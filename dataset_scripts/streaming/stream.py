@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from dataset_scripts.schema import FEATURES
+from dataset_scripts.report import OnBad, Report
+from dataset_scripts.streaming.decoding import Decoder
 from dataset_scripts.streaming.endless import AnnotationFile, Cursor, EndlessSource
 from dataset_scripts.streaming.even import epoch_length, even_records
 from dataset_scripts.streaming.shard_files import ShardPath
@@ -32,6 +33,12 @@ class TrainingStream(IterableDataset):
         weights: how much of the records each source gives; None: every record of every source once an epoch.
         seed: of every order.
         rank, world_size: which of how many processes this is.
+        on_bad: of shards: ``"skip"`` counts, lists and logs what is cut or damaged and goes on, with other records in
+            the places of those lost; ``"raise"`` stops at the first fault with a ValueError.
+
+    Attributes:
+        report: shards found damaged when they were listed, and what this process met since. The workers of a DataLoader
+            have reports of their own; what they meet they log.
     """
 
     def __init__(
@@ -41,8 +48,15 @@ class TrainingStream(IterableDataset):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        on_bad: OnBad = "skip",
     ) -> None:
         super().__init__()
+        self.report = Report(on_bad)
+        self._decode = Decoder(self.report)
+        for file in (file for source in sources for file in source):
+            if isinstance(file, ShardPath) and file.damage:
+                self._decode.announce(file)
+        sources = [[file for file in source if getattr(file, "records", 1)] for source in sources]
         if not sources or not all(sources):
             raise ValueError(
                 f"received {len(sources)} sources, of which some are empty; each needs at least one record"
@@ -51,7 +65,7 @@ class TrainingStream(IterableDataset):
             raise ValueError(f"weights is {weights}; one number above 0 is needed for each of {len(sources)} sources")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank} of {world_size}; it must be from 0 to world_size - 1")
-        self.sources = [list(source) for source in sources]
+        self.sources = sources
         self.is_endless = any(isinstance(file, AnnotationFile) for source in sources for file in source)
         if self.is_endless and weights is None and len(sources) > 1:
             raise ValueError(
@@ -90,17 +104,21 @@ class TrainingStream(IterableDataset):
             self._position = 0
         self._resumed = False
         for record, draw in self._endless() if self.is_endless else self._even():
-            yield {**FEATURES.decode_example(record), "draw": draw}
+            yield {**record, "draw": draw}
 
     def _even(self) -> Iterator[tuple[dict[str, Any], int]]:
         epoch = self.epoch
-        for record in even_records(self.sources, self.weights, self.seed, self._slot(), epoch, self._position):
+        for record in even_records(
+            self.sources, self.weights, self.seed, self._slot(), epoch, self._position, self._decode
+        ):
             self._position += 1
             yield record, epoch
 
     def _endless(self) -> Iterator[tuple[dict[str, Any], int]]:
         slot = self._slot()
-        sources = [EndlessSource(files, (self.seed, number), slot) for number, files in enumerate(self.sources)]
+        sources = [
+            EndlessSource(files, (self.seed, number), slot, self._decode) for number, files in enumerate(self.sources)
+        ]
         if self._cursors is None:
             self._cursors = [Cursor() for _ in sources]
         streams = [source.records(cursor) for source, cursor in zip(sources, self._cursors, strict=True)]

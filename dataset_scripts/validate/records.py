@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
-import pyarrow as pa
 
 from dataset_scripts.annotations import read_published
 from dataset_scripts.convert.source import annotation_files
 from dataset_scripts.image_sources import FolderImages, MissingImage
 from dataset_scripts.report import Report
-from dataset_scripts.streaming.shard_files import find_shards
+from dataset_scripts.streaming.shard_files import LostRecord, ShardPath, find_shards
 
 
-def _of_shards(root: str, split: str, report: Report, options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for shard in find_shards(root, split, options):
-        name = PurePosixPath(shard.path).name
-        try:
-            for number, record in enumerate(shard.read(0, shard.records)):
-                yield f"{name}[{number}]", record
-            if number + 1 != shard.records:
-                report.bad("shard holds another number of records than its manifest says", name, number + 1)
-        except (ValueError, OSError, pa.ArrowException) as error:
-            report.bad("shard cannot be read", name, error)
+def _of_shards(shards: list[ShardPath], report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+    for shard in shards:
+        if shard.damage:
+            report.bad("shard is cut or damaged", f"{shard.name}[{shard.readable}]", shard.damage)
+        for number, record in enumerate(shard.read(0, shard.records)):
+            if not isinstance(record, LostRecord):
+                yield f"{shard.name}[{number}]", record
+            elif record.known:
+                report.missing("record lost with its shard", record.where)
+            else:
+                report.bad("record cannot be read", record.where, record.reason)
 
 
 def _of_layout(root: str, report: Report, options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -64,8 +63,9 @@ def raw_records(
         return _of_layout(root, report, options)
     if filesystem.isdir(f"{base}/{split}/jsonfiles"):
         return _of_layout(f"{root.rstrip('/')}/{split}", report, options)
-    if not find_shards(root, split, options):
+    shards = find_shards(root, split, options)
+    if not shards:
         raise ValueError(
             f"{root} holds neither shards ({split}-*.parquet or .tar) nor FineHARD's published layout (jsonfiles/)"
         )
-    return _of_shards(root, split, report, options)
+    return _of_shards(shards, report)

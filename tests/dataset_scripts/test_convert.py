@@ -58,7 +58,8 @@ def test_shards_hold_every_record_once_shuffled_and_of_even_size(layout: Path, t
         assert row["caption"] == record["caption"]
         assert [region["short_expr"] for region in row["regions"]] == [i["short_expr"] for i in record["bbox_info"]]
     assert manifest["totals"]["regions"] == sum(len(record["bbox_info"]) for record in published.values())
-    assert manifest["totals"]["negatives"] == 10 * manifest["totals"]["regions"]
+    infos = [info for record in published.values() for info in record["bbox_info"]]
+    assert manifest["totals"]["negatives"] == sum(len(info.get("short_expr_negs", ())) for info in infos)
     assert not damaged_shards(tmp_path / "out")
     assert not (tmp_path / "out" / ".train-work").exists()
     streamed = load_dataset(str(tmp_path / "out"), split="train", streaming=True)
@@ -194,6 +195,44 @@ def test_what_img2dataset_left_is_taken_without_download(layout: Path, tmp_path:
         main([*arguments, "--download", "--private-hosts"])
         assert sum(server.asked.values()) == 2  # what img2dataset had failed to fetch
     assert _shards(tmp_path / "out") == _shards(tmp_path / "local")
+
+
+def test_damaged_output_of_img2dataset_and_cut_lists_of_urls_are_counted(layout: Path, tmp_path: Path) -> None:
+    """img2dataset was killed while it wrote a tar and a sidecar; a list of URLs came only in part."""
+    with serving(tmp_path / "pictures") as server:
+        paths = publish_urls(layout, server, lambda number: "ok")
+        found = tmp_path / "img2dataset"
+        found.mkdir()
+        for part in range(3):
+            rows = []
+            with tarfile.open(found / f"{part:05d}.tar", "w") as tar:
+                for number, path in enumerate(paths[part::3]):
+                    rows.append({"url": f"{server.url}/ok/{path}", "key": f"{number:09d}", "status": "success"})
+                    tar.add(server.root / path, f"{number:09d}.jpg")
+                cut = tar.getmembers()[5].offset + 30
+            pq.write_table(pa.Table.from_pylist(rows), found / f"{part:05d}.parquet")
+        with tarfile.open(found / "00001.tar") as tar:
+            cut = tar.getmembers()[5].offset + 30
+        for name, size in (("00001.tar", cut), ("00002.parquet", 200)):
+            (found / name).write_bytes((found / name).read_bytes()[:size])
+        lists = layout / "coyo_image_0" / "00000.parquet"
+        lists.parent.mkdir(exist_ok=True)
+        lists.write_bytes(b"PAR1 cut")
+        report = Report()
+        source = finehard_source(str(layout), tmp_path / "work", report, img2dataset=[str(found)])
+        assert report.problems == {
+            "tar of img2dataset is cut or damaged": 1,
+            "sidecar is cut or damaged": 1,
+            "list of URLs is cut or damaged": 1,
+        }
+        manifest = convert(source, tmp_path / "out", ConvertSettings(workers=2))
+        expected = {*paths[0::3], *paths[1::3][:5]}
+        assert {row["source_id"] for row in _rows(tmp_path / "out")} == expected
+        assert manifest["images"]["problems"] == {"image is not among those of img2dataset": 40 - len(expected)}
+        for file, reason in ((lists, "PAR1|magic"), (found / "00001.tar", "tar of img2dataset")):
+            with pytest.raises(ValueError, match=reason):
+                finehard_source(str(layout), tmp_path / f"raise-{file.stem}", Report("raise"), None, [str(found)])
+            file.unlink()
 
 
 def test_kill_and_resume_lose_and_repeat_nothing(layout: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from dataset_scripts.own_data import (
 )
 from dataset_scripts.own_data.__main__ import main
 from dataset_scripts.own_data.flickr30k import parse_sentence
+from dataset_scripts.report import Report
 from dataset_scripts.streaming import load_training_data
 
 
@@ -221,6 +222,28 @@ def test_webdataset_of_img2dataset(pictures: Path, tmp_path: Path) -> None:
     assert problems["shard is cut or damaged"] == 1
     with pytest.raises(ValueError, match=r"no .*tar"):
         webdataset_source(pictures, columns)
+
+
+@pytest.mark.parametrize("where", ["header", "between samples", "empty"])
+def test_a_webdataset_tar_cut_anywhere_is_counted(pictures: Path, tmp_path: Path, where: str) -> None:
+    """tarfile itself says nothing about the first two."""
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as tar:
+        for number in range(3):
+            (tmp_path / "t.txt").write_text(f"Text {number}")
+            tar.add(pictures / f"{number}.jpg", f"{number}.jpg")
+            tar.add(tmp_path / "t.txt", f"{number}.txt")
+    with tarfile.open(folder / "00000.tar") as tar:
+        third = tar.getmembers()[4].offset
+    data = (folder / "00000.tar").read_bytes()
+    (folder / "00000.tar").write_bytes(data[: {"header": third + 90, "between samples": third, "empty": 0}[where]])
+    source = webdataset_source(folder, Columns(caption="txt"))
+    manifest = convert(source, tmp_path / "out", ConvertSettings())
+    assert manifest["totals"]["records"] == (0 if where == "empty" else 2)
+    assert manifest["annotations"]["problems"] == {"shard is cut or damaged": 1}
+    with pytest.raises(ValueError, match=r"shard is cut or damaged in 00000\.tar"):
+        list(webdataset_source(folder, Columns(caption="txt")).drafts(Report("raise")))
 
 
 def test_hub_data_sets_by_a_mapping_of_columns(pictures: Path, tmp_path: Path) -> None:

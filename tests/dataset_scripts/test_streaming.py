@@ -304,16 +304,11 @@ def test_a_state_of_other_data_is_refused(shards: str, other: str) -> None:
             stream.load_state_dict(state)
 
 
-def test_a_damaged_or_missing_shard_is_an_error_that_names_it(shards: str, other: str, tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error_that_names_it(shards: str, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(shards, tmp_path / "copy"))
     (copy / "train-00002.parquet").unlink()
     with pytest.raises(ValueError, match="train-00002"):
         load_training_data(str(copy), streaming=True)
-    copy = Path(shutil.copytree(other, tmp_path / "tar"))
-    cut = copy / "train-00000.tar"
-    cut.write_bytes(cut.read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"train-00000\.tar is cut or damaged"):
-        list(load_training_data(str(copy), streaming=True))
 
 
 def test_more_workers_than_records_are_refused(other: str) -> None:
