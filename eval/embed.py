@@ -163,7 +163,8 @@ class Embedder:
         if len(self._texts) > self._forget_texts_over:
             self._texts.clear()
         new = [text for text in distinct if (text, long) not in self._texts]
-        new.sort(key=lambda text: (len(text), text))  # alike lengths share a batch, so little is padded
+        # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
+        new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
         size = 4 * self.batch_size
         batches = [new[i : i + size] for i in range(0, len(new), size)]
 

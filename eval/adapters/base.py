@@ -28,12 +28,15 @@ class ModelAdapter(ABC):
         model: the module whose device and mode the embedder sets.
         long_text: whether `tokenize(long=True)` reaches further than `tokenize(long=False)`.
         dense_kind: how `encode_dense` makes patch features, in words; None when the model cannot.
+        shares_prefixes: whether texts of a batch that begin alike cost less; they are then batched in alphabetical order
+            instead of by length.
     """
 
     name: str
     model: nn.Module
     long_text: bool = False
     dense_kind: str | None = None
+    shares_prefixes: bool = False
 
     @abstractmethod
     def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:

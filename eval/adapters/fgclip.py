@@ -19,6 +19,7 @@ class FGCLIPAdapter(ModelAdapter):
     """
 
     long_text = True
+    shares_prefixes = True
     dense_kind = "last block without attention, RoIAlign 1×1"
 
     def __init__(self, model: FGCLIPModel, processor: FGCLIPProcessor, name: str = "FG-CLIP"):
@@ -38,7 +39,8 @@ class FGCLIPAdapter(ModelAdapter):
         return self.model.get_image_features(inputs["pixel_values"])
 
     def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
-        return pack_texts(self.processor.encode_texts(texts, long_text=long), [long] * len(texts))
+        token_ids = self.processor.encode_texts(texts, long_text=long)
+        return pack_texts(token_ids, [long] * len(texts), share_prefixes=True)
 
     def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
         return self.model.get_packed_text_features(inputs)
