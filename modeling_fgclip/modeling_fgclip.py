@@ -91,6 +91,10 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
         config = FGCLIPConfig.from_dict(config_dict)
         return cls.from_pretrained(None, config=config, state_dict=clip.state_dict(), **kwargs)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding, which quantisation asks for."""
+        return self.text_model.embeddings.token_embedding
+
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, height, width) images to (N, D) features, not normalised. Sides are multiples of the patch size."""
         return self.visual_projection(self.vision_model.pool(self.vision_model.trunk(pixel_values)))
