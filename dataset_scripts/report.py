@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
+
+from dataset_scripts.atomic import write_json
 
 OnBad = Literal["skip", "raise"]
 _EXAMPLES = 20  # listed per reason
@@ -73,10 +73,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes the report whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
-        part.replace(path)
+        write_json(path, self.as_dict())
 
     def __str__(self) -> str:
         lines = [f"{what:<44}{count:>12,}" for what, count in sorted(self.kept.items())]

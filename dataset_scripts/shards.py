@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from dataset_scripts.atomic import write_json
 from dataset_scripts.schema import FEATURES
 
 ShardFormat = Literal["parquet", "webdataset"]
@@ -134,16 +135,6 @@ class ShardFile:
         self._part.replace(self.path)
         size = self.path.stat().st_size
         return ShardInfo(self.path.name, self.records, self._regions, self._negatives, size, digest)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def manifest_path(folder: Path, split: str) -> Path:

@@ -12,13 +12,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from dataset_scripts.ahead import in_order
+from dataset_scripts.atomic import write_json
 from dataset_scripts.convert.plan import Plan
 from dataset_scripts.convert.source import Draft, Source, with_boxes
 from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.images import BadImage, CheckedImage, check_image
 from dataset_scripts.paths import UnsafePath
 from dataset_scripts.report import OnBad, Report
-from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_json, write_manifest
+from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_manifest
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from dataset_scripts.atomic import write_json
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.report import Report
-from dataset_scripts.shards import write_json
 
 _BUCKET_BYTES = 8 << 20
 _BUFFER_BYTES = 64 << 20  # over all buckets, before they are written

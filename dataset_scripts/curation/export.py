@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
+from dataset_scripts.atomic import write_json
 from dataset_scripts.paths import PUBLISHED_PREFIX
 
-from .shards import write_json
+from .shards import record_shards
 
 _PER_FOLDER = 1000
 
@@ -46,17 +47,14 @@ def published_record(record: dict[str, Any], path: str) -> dict[str, Any]:
     }
 
 
-def export(records: Path, root: Path) -> int:
-    """Write all records below `root`; returns how many. Files that exist are kept, so it can be continued.
+def export(folder: Path, root: Path) -> int:
+    """Write all records of a run below `root`; returns how many. Files that exist are kept, so it can be continued.
 
     Raises:
         ValueError: there are no record shards.
     """
-    files = sorted(records.glob("*.parquet"))
-    if not files:
-        raise ValueError(f"{records} holds no .parquet shards; give the output folder of the pipeline.")
     number = 0
-    for part, path in enumerate(tqdm(files, desc="export", unit="shard")):
+    for part, path in enumerate(tqdm(record_shards(folder), desc="export", unit="shard")):
         target = root / "jsonfiles" / f"part-{part:05d}.json"
         rows = pq.ParquetFile(path)
         if target.is_file():
@@ -92,9 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--input", required=True, help="output folder of the pipeline, or a folder of record shards")
     parser.add_argument("--output", required=True, help="root of the published layout")
     options = parser.parse_args(arguments)
-    folder = Path(options.input)
     try:
-        number = export(folder / "records" if (folder / "records").is_dir() else folder, Path(options.output))
+        number = export(Path(options.input), Path(options.output))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

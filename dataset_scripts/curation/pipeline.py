@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from dataset_scripts.atomic import write_json
+
 from .recipe import Recipe
-from .shards import write_json
 from .sources import plan_units, unit_size
 from .stages import Stage, identity, make_stages, merge_prior
 
@@ -281,6 +282,7 @@ def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, A
         totals: dict[str, Any] = {"records": sum(p["records"] for p in parts)}
         seconds = sum(p["seconds"] for p in parts)
         totals["worker_seconds"] = round(seconds, 3)
+        totals["cpu_seconds"] = round(sum(p["cpu_seconds"] for p in parts), 3)
         totals["records_per_worker_second"] = round(totals["records"] / seconds, 2) if seconds else None
         totals["failures"] = dict(sum((Counter(p["failures"]) for p in parts), Counter()).most_common())
         if any(p.get("counts") for p in parts):

@@ -42,15 +42,16 @@ def write_shard(path: Path, rows: list[dict[str, Any]], features: Features, stat
     os.replace(part, path)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON in one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+def record_shards(folder: Path) -> list[Path]:
+    """Record shards in the output folder of a run, or in a folder that holds them alone.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = sorted((folder / "records" if (folder / "records").is_dir() else folder).glob("*.parquet"))
+    if not files:
+        raise ValueError(f"{folder} holds no .parquet shards; give the output folder of the pipeline.")
+    return files
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:

@@ -26,26 +26,26 @@ from tqdm.auto import tqdm
 from .attributes import load_vocabulary
 from .checks import NegativeChecker
 from .language import load_language
+from .shards import record_shards
 from .text import clean
 
 PAGE = Path(__file__).with_name("sheet.html")
 _WIDTH = 320  # pixels of an image on the sheet
 
 
-def sample_regions(records: Path, negatives: int, seed: int = 0) -> list[dict[str, Any]]:
+def sample_regions(folder: Path, negatives: int, seed: int = 0) -> list[dict[str, Any]]:
     """Regions drawn at random until they hold `negatives` negatives: image bytes, bbox, texts, source_id.
 
     Raises:
-        ValueError: no region has negatives.
+        ValueError: there are no records, or no region of them has negatives.
     """
-    files = sorted(records.glob("*.parquet"))
     places: list[tuple[Path, int, int, int]] = []
-    for path in files:
+    for path in record_shards(folder):
         for row, record in enumerate(pq.read_table(path, columns=["regions"]).to_pylist()):
             places += [(path, row, i, len(r["negatives"])) for i, r in enumerate(record["regions"]) if r["negatives"]]
     if not places:
         raise ValueError(
-            f"No region in {records} has negatives; give a folder of records that the negatives step made."
+            f"No region in {folder} has negatives; give a folder of records that the negatives step made."
         )
     random.Random(seed).shuffle(places)
     chosen, number = [], 0
@@ -129,12 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    folder = Path(options.input)
-    records = folder / "records" if (folder / "records").is_dir() else folder
     try:
         if options.negatives < 1:
             raise ValueError(f"--negatives is {options.negatives}; it must be 1 or more.")
-        regions = sample_regions(records, options.negatives, options.seed)
+        regions = sample_regions(Path(options.input), options.negatives, options.seed)
         page = render(regions, NegativeChecker(load_language(), load_vocabulary(None)))
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

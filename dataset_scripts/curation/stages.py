@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from dataset_scripts.atomic import write_json
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 
@@ -25,8 +26,10 @@ from .attributes import DEFAULT_VOCABULARY
 from .prior import AttributePrior
 from .prompts import load_prompt
 from .recipe import Recipe, Resources, step_class
-from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_json, write_shard
+from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_shard
 from .sources import InputSettings, read_unit
+
+Clocks = tuple[float, float]  # wall and processor time at which a shard was begun
 
 _INPUT = "input"
 _PRIOR = "prior"
@@ -126,19 +129,20 @@ def run_shard(stage: Stage, index: int, unit: dict[str, Any] | None = None) -> d
     """Do one shard of one stage, unless it is done. Returns its statistics."""
     if stage.done(index):
         return stage.statistics(index)
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     work = {_INPUT: _input, _PRIOR: _count_attributes, _RECORDS: _records}.get(stage.name, _step)
     statistics = {"stage": stage.name, "shard": index}
     work(stage, index, unit, statistics, start)
     return statistics
 
 
-def _finish(statistics: dict[str, Any], start: float, **values: Any) -> dict[str, Any]:
-    statistics.update(seconds=round(time.perf_counter() - start, 3), **values)
+def _finish(statistics: dict[str, Any], start: Clocks, **values: Any) -> dict[str, Any]:
+    wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+    statistics.update(seconds=round(wall, 3), cpu_seconds=round(cpu, 3), **values)
     return statistics
 
 
-def _input(stage: Stage, index: int, unit: dict[str, Any], statistics: dict[str, Any], start: float) -> None:
+def _input(stage: Stage, index: int, unit: dict[str, Any], statistics: dict[str, Any], start: Clocks) -> None:
     report = Report()
     settings: InputSettings = stage.settings
     rows = [{**row, "expressions": [], "failures": []} for row in read_unit(unit, settings, report)]
@@ -147,7 +151,7 @@ def _input(stage: Stage, index: int, unit: dict[str, Any], statistics: dict[str,
     write_shard(stage.path(index), rows, features, _finish(statistics, start, records=len(rows), failures=failures))
 
 
-def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: float) -> None:
+def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
     """The step over the shard, batch by batch."""
     step = _make_step(stage)
     rows = read_rows(stage.source_path(index), list(ANNOTATIONS))
@@ -175,7 +179,7 @@ def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], star
     write_shard(stage.path(index), done, ANNOTATIONS, statistics)
 
 
-def _count_attributes(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: float) -> None:
+def _count_attributes(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
     step = step_class("negatives")(stage.settings)
     rows = read_rows(stage.source_path(index), ["source_id", "regions"])
     prior = step.count({name: [row[name] for row in rows] for name in ("source_id", "regions")})
@@ -192,7 +196,7 @@ def merge_prior(stage: Stage) -> AttributePrior:
     return total
 
 
-def _records(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: float) -> None:
+def _records(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
     """Annotations and images joined to records; what has no caption by now is left out."""
     rows = read_rows(stage.source_path(index))
     images = _encoded_images(stage, index)

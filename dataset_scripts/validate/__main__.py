@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dataset_scripts.shards import damaged_shards, write_json
+from dataset_scripts.atomic import write_json
+from dataset_scripts.shards import damaged_shards
 from dataset_scripts.validate.check import CountTokens, check
 from dataset_scripts.validate.report import as_dict, as_text, save_sheet
 

@@ -274,6 +274,7 @@ def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path, monkeypatc
     assert len(seen) == 22
 
 
+@pytest.mark.slow  # three processes, each of which loads its libraries anew
 def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
     """Killed twice in the middle; every answer that had arrived is used, only those under way are asked again."""
     images = write_scenes(tmp_path / "images", 40)

@@ -101,9 +101,14 @@ def test_sheet_shows_box_and_negatives_and_runs_nothing_from_the_data(records, c
     assert len(pq.read_table(records / "records").to_pylist()) == 1
 
 
-def test_sheet_without_negatives_says_so(tmp_path, capsys):
+def test_sheet_without_records_or_negatives_says_so(tmp_path, capsys):
     (tmp_path / "records").mkdir()
-    assert sheet(["--input", str(tmp_path), "--output", str(tmp_path / "s.html")]) == 2
+    command = ["--input", str(tmp_path), "--output", str(tmp_path / "s.html")]
+    assert sheet(command) == 2
+    assert "holds no .parquet shards" in capsys.readouterr().err
+    record = {"image": {"path": None, "bytes": b""}, "caption": "c", "short_caption": None, "regions": []}
+    write_shard(tmp_path / "records" / "000000.parquet", [{**record, "source_id": "a"}], FEATURES, {})
+    assert sheet(command) == 2
     assert "has negatives" in capsys.readouterr().err
 
 
