@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+try:
+    from transformers import PreTrainedConfig
+except ImportError as error:
+    raise ImportError("FG-CLIP needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
 
 # What a folder written by `save_pretrained` tells the Auto classes to load.
 AUTO_MAP = {

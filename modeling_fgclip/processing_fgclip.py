@@ -6,9 +6,13 @@ from typing import Any
 import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput, make_flat_list_of_images
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from .boxes import check_boxes, pad_boxes
+
+try:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+except ImportError as error:
+    raise ImportError("FG-CLIP needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
 
 # A text this many times as long as its positions is not cut but refused: it is no caption.
 FAR_OVER = 4
