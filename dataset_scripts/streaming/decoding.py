@@ -33,7 +33,8 @@ class Decoder:
             ValueError: with ``on_bad="raise"``.
         """
         lost = shard.records - (shard.readable or 0)
-        self._fault("shard is cut or damaged", f"{shard.name}[{shard.readable}]", shard.damage)
+        damage = f"{lost:,} records lost; {shard.damage}" if lost else shard.damage
+        self._fault("shard is cut or damaged", f"{shard.name}[{shard.readable}]", damage)
         self.report.problems["record lost with its shard"] += lost
         self.report.examples.setdefault("record lost with its shard", []).append(f"{lost} of {shard.name}")
 

@@ -93,7 +93,8 @@ def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     except Exception as error:
         if not _is_damage(error):
             raise
-        raise DamagedShard(f"{shard.path} is cut or damaged ({error}); write or fetch it again") from error
+        size = f", {shard.bytes:,} bytes" if shard.bytes is not None else ""
+        raise DamagedShard(f"{shard.path} is cut or damaged ({error}{size}); write or fetch it again") from error
     missing = set(_COLUMNS) - set(parquet.schema_arrow.names)
     if missing:
         raise ValueError(
