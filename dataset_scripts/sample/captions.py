@@ -54,12 +54,6 @@ def long_expression(thing: SceneObject) -> str:
     return f"{_sized(thing)} at the {thing.position}"
 
 
-def plain_expressions(thing: SceneObject) -> tuple[str, str]:
-    """``a star`` and ``a star at the top left``, short and long: no attribute, so nothing that a negative may replace."""
-    name = _article(SHAPES[thing.appearance.shape])
-    return name, f"{name} at the {thing.position}"
-
-
 def short_caption(scene: Scene) -> str:
     """Colour, material and shape of each object in reading order."""
     names = [expression(thing.appearance).split(" with ")[0] for thing in scene.objects]

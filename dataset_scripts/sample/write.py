@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from dataset_scripts.sample.captions import expression, long_caption, long_expression, plain_expressions, short_caption
+from dataset_scripts.sample.captions import expression, long_caption, long_expression, short_caption
 from dataset_scripts.sample.negatives import draw_slots, other_objects, replace_slots
 from dataset_scripts.sample.render import PlacedBox, render
 from dataset_scripts.sample.scene import SceneObject, draw_scene
@@ -28,8 +28,6 @@ FGOVD_FILES = {
     "e_attributes_llava": "3_attributes",
     "shuffle_negatives_llava": "shuffle_negatives",
 }
-# Of the training regions, named without attributes and so without negatives: what teaches which word is the shape.
-PLAIN_SHARE = 0.25
 _CHUNK = 250  # images a task of a worker
 _RECORDS_PER_FILE = 1000  # of jsonfiles/*.json, and images per folder
 _FIRST_ID = {"train": 100_000_000, "test": 200_000_000}  # so that no two images of a sample share an id
@@ -60,14 +58,10 @@ def _image_path(split: Split, index: int) -> str:
 
 
 def _region(rng: np.random.Generator, thing: SceneObject, box: PlacedBox, size: int, split: Split) -> dict[str, Any]:
-    corners = [round(edge / size, 5) for edge in (box.left, box.top, box.right, box.bottom)]
-    bbox = [*corners, 1.0]
-    if split == "train" and rng.random() < PLAIN_SHARE:
-        short, long = plain_expressions(thing)
-        return {"bbox": bbox, "short_expr": short, "long_expr": long, "flag_short_neg": 0}
     wrong = replace_slots(rng, thing.appearance, draw_slots(rng, 1), split)
+    corners = [round(edge / size, 5) for edge in (box.left, box.top, box.right, box.bottom)]
     return {
-        "bbox": bbox,
+        "bbox": [*corners, 1.0],
         "short_expr": expression(thing.appearance),
         "long_expr": long_expression(thing),
         "flag_short_neg": 1,

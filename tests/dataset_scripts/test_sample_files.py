@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +17,6 @@ from PIL import Image
 from dataset_scripts.sample import generate_sample
 from dataset_scripts.sample.captions import parse
 from dataset_scripts.sample.vocabulary import HELD_OUT, SHAPES
-from dataset_scripts.sample.write import PLAIN_SHARE
 
 TRAIN, TEST, SIZE = 260, 270, 64
 FILES = {
@@ -66,18 +64,8 @@ def test_the_layout_is_the_published_one(sample: Path) -> None:
                 assert 0 <= x1 < x2 <= 1
                 assert 0 <= y1 < y2 <= 1
                 assert score == 1.0
-                negatives = list(region.get("short_expr_negs", {}))
-                assert negatives == ([str(n) for n in range(10)] if region["flag_short_neg"] else [])
-
-
-def test_a_quarter_of_the_training_regions_is_named_without_attributes(sample: Path) -> None:
-    regions = [region for record in _records(sample / "train") for region in record["bbox_info"]]
-    plain = [region for region in regions if not region["flag_short_neg"]]
-    assert len(plain) / len(regions) == pytest.approx(PLAIN_SHARE, abs=0.04)
-    assert {region["short_expr"].split()[-1] for region in plain} == set(SHAPES)
-    for region in plain:
-        assert re.fullmatch(rf"{region['short_expr']} at the (top|bottom) (left|right)", region["long_expr"])
-    assert all(region["flag_short_neg"] for record in _records(sample / "test") for region in record["bbox_info"])
+                assert region["flag_short_neg"] == 1
+                assert list(region["short_expr_negs"]) == [str(n) for n in range(10)]
 
 
 def test_equal_settings_give_equal_bytes_whatever_the_number_of_workers(tmp_path: Path, sample: Path) -> None:
@@ -95,9 +83,7 @@ def test_training_and_test_share_no_combination_in_positives_or_negatives(sample
 
     def region_texts(split: str) -> list[str]:
         regions = [region for record in _records(sample / split) for region in record["bbox_info"]]
-        return [
-            text for r in regions if r["flag_short_neg"] for text in (r["short_expr"], *r["short_expr_negs"].values())
-        ]
+        return [text for r in regions for text in (r["short_expr"], *r["short_expr_negs"].values())]
 
     train = combinations(region_texts("train"))
     test = combinations(region_texts("test"))
@@ -112,10 +98,8 @@ def test_long_captions_and_long_expressions_name_only_what_is_there(sample: Path
     for record in _records(sample / "train"):
         for region in record["bbox_info"]:
             words = region["short_expr"].split(" ", 1)[1]
-            assert words.split(" with ")[0] in record["short_caption"]
-            if not region["flag_short_neg"]:
-                continue
             assert words in record["caption"]
+            assert words.split(" with ")[0] in record["short_caption"]
             assert words in region["long_expr"]
             x1, y1, x2, y2, _ = region["bbox"]
             vertical = "top" if (y1 + y2) / 2 < 0.5 else "bottom"
