@@ -7,7 +7,7 @@ OUTPUT ?= outputs/quickstart
 .PHONY: help install quickstart test test-all lint format clean
 
 help:
-	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (8 to 9 minutes on 2 cores)"
+	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
 	@echo "make test        the fast tests"
 	@echo "make test-all    the slow ones too"
 	@echo "make lint        ruff check and format check"
