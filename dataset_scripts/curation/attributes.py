@@ -118,7 +118,11 @@ class Vocabulary:
                 continue
             span = doc.char_span(start, end, alignment_mode="expand")
             noun = attributed_noun(span) if span is not None else None
-            if noun is None or (noun.pos_ not in _NOUN and self.find(noun.text)):
+            if noun is None:
+                continue
+            # "black and red" names no object; "a green glass" does, though glass may also be what a thing is made of
+            own = {kind for *_, kind, _ in self.find(noun.text)}
+            if "color" in own or (own and noun.pos_ not in _NOUN):
                 continue
             lemma = noun.lemma_.casefold()
             follows = noun.i >= span.end  # "a white woman", but not "a woman in white"

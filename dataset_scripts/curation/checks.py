@@ -30,6 +30,7 @@ REASONS = (
 _MARKUP = re.compile(r"""[{}\[\]<>*_|`"“”#\\:]|^\s*\d+\s*[.)]|^\s*[-–•]\s""")
 _MODIFIER = {"amod", "compound", "nmod", "nummod", "advmod", "acomp", "conj", "poss", "npadvmod", "acl", "oprd", "det"}
 _NOUN = {"NOUN", "PROPN"}
+_NO_OBJECT = {"ADP", "AUX", "CCONJ", "DET", "NUM", "PRON"}
 _FUNCTION_WORDS = {"a", "an", "the", "some", "and", "or", "of", "in", "on", "with", "is", "are", "-"}
 _MAX_GROWTH = 8  # words that a negative may have more than its positive
 
@@ -98,8 +99,10 @@ class NegativeChecker:
         objects = [t for t in roots if t.i not in attribute_tokens]
         if not objects:  # the small parser finds no chunk in some short phrases, or the object is "a glass"
             nouns = [t for t in doc if t.pos_ in _NOUN and t.i not in attribute_tokens]
-            words = [t for t in doc if t.is_alpha and not t.is_stop and t.i not in attribute_tokens]
-            objects = nouns[-1:] or roots or words[-1:]
+            # "khaki shorts" is to the tagger something khaki that shorts, and "top" of "pink top" no noun
+            last = [t for t in doc if t.is_alpha][-1:]
+            named = [t for t in last if t.i not in attribute_tokens and t.pos_ not in _NO_OBJECT]
+            objects = nouns[-1:] or named or roots
         return objects
 
 

@@ -57,6 +57,7 @@ def draw(nlp, vocabulary, text, count=10, also=(), prior=None, seed=0, **options
         ("an orange", []),
         ("orange juice", []),
         ("red", []),
+        ("black and red", []),  # of nothing
         ("a white woman", []),
     ],
 )
