@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -42,13 +42,19 @@ button {min-height: 44px}
 
 
 def arguments(description: str, **more: str) -> argparse.Namespace:
-    """Command line of a demo; `more` are further folders: name → help."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", required=True, help="FG-CLIP checkpoint: folder or Hub id")
-    for name, text in more.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
+    """Command line of a demo; in a Space, where there is none, the variables FGCLIP_MODEL, … and gradio's own.
+
+    Args:
+        description: of the demo.
+        more: further sources, name → help.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, text in {"model": "FG-CLIP checkpoint: folder or Hub id", **more}.items():
+        given = os.environ.get(f"FGCLIP_{name.upper()}")
+        parser.add_argument(f"--{name}", default=given, required=not given, help=text)
+    port, host = os.environ.get("GRADIO_SERVER_PORT", "7860"), os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    parser.add_argument("--port", type=int, default=int(port))
+    parser.add_argument("--host", default=host, help="0.0.0.0 to be reached from other machines")
     return parser.parse_args()
 
 

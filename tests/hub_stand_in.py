@@ -33,6 +33,7 @@ class Repository:
     private: bool = False
     branches: dict[str, str] = field(default_factory=lambda: {"main": "0" * 40})
     commits: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"0" * 40: {}})
+    variables: dict[str, str] = field(default_factory=dict)  # of a Space
 
     def sha(self, revision: str) -> str | None:
         return self.branches.get(revision) or (revision if revision in self.commits else None)
@@ -182,6 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
         action, rest = parts[0], parts[1:]
         if action in ("", "revision"):
             return self._info(repository, rest[0] if rest else "main")
+        if action == "variables":
+            asked = json.loads(self.body)
+            repository.variables[asked["key"]] = asked["value"]
+            return self._json({key: {"value": value} for key, value in repository.variables.items()})
         if action == "preupload":
             files = json.loads(self.body)["files"]
             modes = [

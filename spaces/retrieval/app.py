@@ -26,17 +26,17 @@ SHORT, LONG = "short (up to 77 tokens)", "long (up to 248 tokens)"
 
 
 class Retrieval:
-    """Embeddings of a folder and the model that made them.
+    """Embeddings of a collection of images and the model that made them.
 
     Args:
         adapter: the model.
-        folder: images, searched recursively.
+        source: a folder, searched recursively, or a data set on the Hub.
     """
 
-    def __init__(self, adapter: FGCLIPAdapter, folder: Path):
+    def __init__(self, adapter: FGCLIPAdapter, source: str):
         self.adapter = adapter
         self.embedder = Embedder(adapter, batch_size=32, allow_missing=True, distributed=False)
-        self.collection = open_collection(str(folder))
+        self.collection = open_collection(source)
         features, readable = self.embedder.images(self.collection.images)
         self.readable = torch.from_numpy(readable).nonzero().flatten()
         self.features = features[self.readable]  # (images, D)
@@ -82,5 +82,5 @@ def build(retrieval: Retrieval) -> gr.Blocks:
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, images="folder of images to search")
+    args = arguments(__doc__, images="what to search: folder of images, or id of a data set on the Hub")
     launch(build(Retrieval(load(args.model), args.images)), args)

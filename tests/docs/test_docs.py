@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from PIL import Image
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.checkpoint_folder import add_integrations
 from tests.hub_stand_in import HubStandIn, hub_stand_in
 from tests.published_repository import write_published_repository
+from training.arguments import Stage1Arguments, Stage2Arguments
+from training.cli import parse_arguments
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -97,3 +102,31 @@ def test_links_modules_and_options_exist(page: Path):
             sources = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
             for option in re.findall(r"--(\w[\w-]*)", rest):
                 assert f"--{option}" in sources or f"{option}:" in sources, (module, option)
+
+
+LAUNCHES = [
+    command
+    for page in PAGES
+    for language, info, code in BLOCK.findall(page.read_text(encoding="utf-8"))
+    if info.split()[:1] == ["launch"]
+    for command in code.replace("\\\n", " ").strip().splitlines()
+]
+
+
+@pytest.mark.parametrize("command", LAUNCHES, ids=lambda command: " ".join(re.findall(r"(\w+)\.yaml", command)))
+def test_launch_commands_are_understood(command: str, monkeypatch):
+    """By the launcher and by the stage: every option exists, the files are there, processes and precision agree."""
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    assert words[:2] == ["accelerate", "launch"]
+    launch = launch_command_parser().parse_args(words[2:])
+    config = load_config_from_file(launch.config_file)
+    processes = launch.num_processes or config.num_processes
+    assert processes % config.num_machines == 0
+    assert (launch.machine_rank is not None and launch.main_process_ip is not None) == (config.num_machines > 1)
+    stage = {"training/stage1.py": Stage1Arguments, "training/stage2.py": Stage2Arguments}[launch.training_script]
+    # tf32 is refused where there is no GPU.
+    _, data, training = parse_arguments(stage, [*launch.training_script_args, "--use_cpu", "--tf32", "False"])
+    assert training.max_steps > 0
+    assert data.streaming == ("--streaming" in words)
+    assert training.bf16 or config.mixed_precision != "bf16"
