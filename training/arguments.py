@@ -42,6 +42,13 @@ class DataArguments:
             "help": "With --streaming: share of each source in what is drawn, in any unit. Default: all records."
         },
     )
+    on_bad: str = field(
+        default="skip",
+        metadata={
+            "help": "Damaged shards, images and annotations: count and pass over, or stop at the first one.",
+            "choices": ["skip", "raise"],
+        },
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Use only this many records, for a trial."})
     max_regions: int = field(default=4, metadata={"help": "Regions taken from an image (published: 4)."})
     short_caption_prefix: str = field(
@@ -67,6 +74,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.streaming and self.max_samples:
             raise ValueError("Received max_samples with streaming; a stream is cut by max_steps.")
+        if self.on_bad not in ("skip", "raise"):
+            raise ValueError(f"on_bad is 'skip' or 'raise', got {self.on_bad!r}.")
         if self.data_weights and not self.streaming:
             raise ValueError("Received data_weights without streaming; a map-style set holds every record once.")
 

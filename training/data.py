@@ -10,27 +10,35 @@ from dataset_scripts import load_training_data
 from dataset_scripts.streaming import TrainingStream
 
 
-def load_records(roots: Sequence[str], max_samples: int | None = None) -> Dataset:
+def load_records(roots: Sequence[str], max_samples: int | None = None, on_bad: str = "skip") -> Dataset:
     """Map-style records of one or several sources, concatenated.
 
     Args:
         roots: folders, globs of folders or URLs: FineHARD's published layout or shards (see `load_training_data`).
         max_samples: only so many, for a trial.
+        on_bad: what is damaged is counted and passed over ("skip") or a ValueError ("raise").
     """
-    records = load_training_data(_expanded(roots))
+    records = load_training_data(_expanded(roots), on_bad=on_bad)
     return records.select(range(min(max_samples, len(records)))) if max_samples else records
 
 
 def load_stream(
-    roots: Sequence[str], weights: Sequence[float] | None, seed: int, rank: int, world_size: int
+    roots: Sequence[str],
+    weights: Sequence[float] | None,
+    seed: int,
+    rank: int,
+    world_size: int,
+    on_bad: str = "skip",
 ) -> TrainingStream:
     """This rank's records of one or several sources, read as they are needed.
 
     Args:
-        roots: as in [`load_records`].
+        roots, on_bad: as in [`load_records`].
         weights: how much each source gives; None: every record once an epoch.
     """
-    return load_training_data(_expanded(roots), weights, streaming=True, seed=seed, rank=rank, world_size=world_size)
+    return load_training_data(
+        _expanded(roots), weights, streaming=True, seed=seed, rank=rank, world_size=world_size, on_bad=on_bad
+    )
 
 
 def _expanded(roots: Sequence[str]) -> list[str]:

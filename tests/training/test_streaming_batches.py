@@ -1,6 +1,7 @@
 """A stream as Trainer sees it: places that can be asked for, equal steps on every rank, draws of their own."""
 
 import io
+import shutil
 
 import pytest
 import torch
@@ -84,6 +85,19 @@ def test_what_cannot_be_continued_is_refused(shards, other_shards):
 def test_too_little_data_is_refused(other_shards):
     with pytest.raises(ValueError, match="none of them fills a batch of 9"):
         loader([other_shards], batch_size=9)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_cut_shard_stops_the_run_where_asked(shards, tmp_path, streaming):
+    """What `--on_bad raise` does; passing over it is tested with the streams."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(shards, damaged)
+    shard = max(damaged.rglob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=shard.name):
+        load_stream([str(damaged)], None, 0, 0, 1, "raise") if streaming else load_records(
+            [str(damaged)], None, "raise"
+        )
 
 
 def test_globs_and_folders(sample, shards, tmp_path):
