@@ -14,16 +14,8 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # Settings that change the computation, and the only values that CLIP's layout has.
-_VISION = {
-    "timm_model_name": None,
-    "attentional_pool": False,
-    "pool_type": "tok",
-    "global_average_pool": False,
-    "final_ln_after_pool": False,
-    "no_ln_pre": False,
-    "pos_embed_type": "learnable",
+_BLOCKS = {
     "ls_init_value": None,
-    "input_patchnorm": False,
     "norm_kwargs": None,
     "act_kwargs": None,
     "block_type": None,
@@ -34,23 +26,25 @@ _VISION = {
     "scale_attn": False,
     "scale_fc": False,
 }
+_VISION = {
+    **_BLOCKS,
+    "timm_model_name": None,
+    "attentional_pool": False,
+    "pool_type": "tok",
+    "global_average_pool": False,
+    "final_ln_after_pool": False,
+    "no_ln_pre": False,
+    "pos_embed_type": "learnable",
+    "input_patchnorm": False,
+}
 _TEXT = {
+    **_BLOCKS,
     "hf_model_name": None,
     "embed_cls": False,
     "no_causal_mask": False,
     "pool_type": "argmax",
     "proj_type": "linear",
     "proj_bias": False,
-    "ls_init_value": None,
-    "norm_kwargs": None,
-    "act_kwargs": None,
-    "block_type": None,
-    "qk_norm": False,
-    "scaled_cosine_attn": False,
-    "scale_heads": False,
-    "scale_attn_inner": False,
-    "scale_attn": False,
-    "scale_fc": False,
 }
 _MODEL = {"multimodal_cfg": None, "init_logit_bias": None}
 

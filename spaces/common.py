@@ -32,6 +32,7 @@ button {min-height: 44px}
   h1 {font-size: 1.35rem !important}
   #results .grid-container, #maps .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
 }
+#results .grid-wrap, #maps .grid-wrap {max-height: none !important}
 #canvas img {width: 100% !important; height: auto !important; max-height: none !important}
 .ranking {width: 100%; border-collapse: collapse}
 .ranking td {padding: 6px 4px; border: none; vertical-align: middle; overflow-wrap: anywhere}
@@ -107,8 +108,14 @@ def clean_text(text: str, what: str) -> str:
 
 def heat_maps(adapter: FGCLIPAdapter, image: Image.Image, phrases: Sequence[str]) -> list[Image.Image]:
     """The image under the similarity of each phrase, warm where it is high."""
-    maps = similarity_maps(adapter, image, phrases)
-    return [Image.fromarray((255 * overlay(image, m)).astype(np.uint8)) for m in maps]
+    pictures = []
+    for similarity in similarity_maps(adapter, image, phrases):
+        colours = Image.fromarray((255 * overlay(image, similarity, opacity=1)).astype(np.uint8))
+        stretched = (similarity - similarity.min()) / max(float(np.ptp(similarity)), 1e-12)
+        # The image stays as it is where the phrase is not.
+        strength = Image.fromarray((180 * stretched).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+        pictures.append(Image.composite(colours, image, strength))
+    return pictures
 
 
 def launch(demo: gr.Blocks, args: argparse.Namespace) -> None:

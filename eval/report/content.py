@@ -78,7 +78,7 @@ def task_section(label: str, result: Result) -> Section:
         [name.replace("_", " "), str(value)]
         for name, value in (settings | result.data | {"seconds": result.seconds}).items()
     ]
-    section.parts.append(Table(["setting", "value"], pairs, "How it was made", left=2))
+    section.parts.append(Table(["setting", "value"], pairs, "How it was made", left=2, folded=True))
     return section
 
 

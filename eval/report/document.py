@@ -17,13 +17,14 @@ class Cell:
 
 @dataclass
 class Table:
-    """Header and rows; the first `left` columns are text. Rows in `own` are this run's."""
+    """Header and rows; the first `left` columns are text. Rows in `own` are this run's. `folded`: opened by a click."""
 
     header: Sequence[str]
     rows: list[list[Cell | str]]
     caption: str = ""
     left: int = 1
     own: set[int] = field(default_factory=set)
+    folded: bool = False
 
 
 @dataclass

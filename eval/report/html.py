@@ -28,6 +28,8 @@ tr.own{background:var(--own);font-weight:600}tr.own th.left{font-weight:600;back
 .bar b{position:absolute;top:-2px;bottom:-2px;width:2px;background:var(--mark)}
 .bar span{position:relative;padding-right:.2rem}
 .cards{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}.cards img{width:100%}
+summary{cursor:pointer;color:var(--soft);padding:.4rem 0}
+@media(max-width:40rem){body{padding:.8rem}th,td{padding:.3rem .35rem}table{font-size:.82rem}.bar{min-width:3rem}table.pairs th.left,table.pairs td{white-space:normal;min-width:0}}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.9rem}
 """
 
@@ -54,7 +56,7 @@ def page(title: str, body: str) -> str:
 def table_html(table: Table) -> str:
     """A table that scrolls sideways where it does not fit."""
     kind = ' class="pairs"' if len(table.header) == 2 and table.left == 2 else ""
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption and not table.folded else ""
     head = "".join(f'<th scope="col"{_left(i, table)}>{escape(name)}</th>' for i, name in enumerate(table.header))
     rows = []
     for number, row in enumerate(table.rows):
@@ -63,7 +65,9 @@ def table_html(table: Table) -> str:
             tag = 'th scope="row"' if i == 0 else "td"
             cells.append(f"<{tag}{_left(i, table)}>{_cell(cell)}</{tag.split()[0]}>")
         rows.append(f"<tr{' class=own' if number in table.own else ''}>{''.join(cells)}</tr>")
-    return f'<div class="scroll" tabindex="0"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    whole = f'<div class="scroll" tabindex="0"><table{kind}>{caption}{body}</table></div>'
+    return f"<details><summary>{escape(table.caption)}</summary>{whole}</details>" if table.folded else whole
 
 
 def _left(column: int, table: Table) -> str:

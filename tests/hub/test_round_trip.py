@@ -93,7 +93,7 @@ def test_card_names_the_run(hub, published):
     card = ModelCard(hub.files(REPO)["README.md"].decode())
     assert card.data.library_name == "transformers"
     text = card.text
-    assert "Stage2" in text
+    assert "### Stage 2\n" in text
     assert "`hard_loss_weight=0.5`" in text
     assert "16 records" in text
     assert "sample/train" in text
