@@ -1,12 +1,14 @@
 """Images a second of `python -m eval.search index`: reading, decoding, squashing, embedding, writing, indexing.
 
-    python -m benchmarks.search --images 256 --output benchmarks/search.json
+    python -m benchmarks.search --images 256 --threads 1 --output benchmarks/results/search_b16_cpu.json
 
-Random weights of ViT-B/16 and L/14@336's shape: speed does not depend on what a model has learned.
+By the clock, and by the CPU time of one core, which other work on the machine hardly changes. Random weights of ViT-B/16's
+shape: speed does not depend on what a model has learned.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
+from benchmarks.measure import hardware, versions
 from eval.adapters.fgclip import FGCLIPAdapter
 from eval.embed import Embedder
 from eval.search.build import build
@@ -51,8 +54,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="photo-like JPEG files of 640 x 480 pixels")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
     parser.add_argument("--output", type=Path, help="JSON file of the results")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         generator = np.random.default_rng(0)
@@ -68,7 +74,10 @@ def main() -> None:
                     adapter, args.batch_size, precision=precision, distributed=False, allow_missing=True
                 )
                 target = Path(folder) / f"index-{len(results)}"
+                before = os.times()
                 summary = build(collection, embedder, target)
+                # Of this process and of the loading workers that have ended.
+                cpu = sum(os.times()[:4]) - sum(before[:4])
                 index = SearchIndex(target, embedder)
                 started = time.perf_counter()
                 index.search(np.eye(1, 512, dtype=np.float32), 10)
@@ -77,13 +86,15 @@ def main() -> None:
                         "model": shape,
                         "precision": precision,
                         "images_per_second": round(summary.embedded_now / summary.seconds, 2),
+                        "images_per_core_second": round(summary.embedded_now / cpu, 2),
                         "query_milliseconds": round(1000 * (time.perf_counter() - started), 2),
                     }
                 )
                 print(results[-1], flush=True)
     if args.output:
         settings = {"images": args.images, "batch_size": args.batch_size, "threads": torch.get_num_threads()}
-        args.output.write_text(json.dumps({"settings": settings, "results": results}, indent=2) + "\n")
+        content = {"settings": settings, "hardware": hardware(), "versions": versions(), "results": results}
+        args.output.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ button {min-height: 44px}
 }
 #results .grid-wrap, #maps .grid-wrap {max-height: none !important}
 #canvas img {width: 100% !important; height: auto !important; max-height: none !important}
+.caption-label {white-space: normal !important; overflow: visible !important; max-width: calc(100% - 12px) !important}
 .ranking {width: 100%; border-collapse: collapse}
-.ranking td {padding: 6px 4px; border: none; vertical-align: middle; overflow-wrap: anywhere}
+.ranking, .ranking tr, .ranking td {border: none !important}
+.ranking td {padding: 6px 4px; vertical-align: middle; overflow-wrap: anywhere}
 .ranking .score {white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums}
 .ranking .bar {height: 8px; border-radius: 4px; background: var(--primary-500)}
 .ranking .best td {font-weight: 600}

@@ -11,30 +11,30 @@ from pathlib import Path
 
 import gradio as gr
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch.nn.functional import normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import arguments, clean_text, heat_maps, launch, load, open_upload
+from common import SHOWN_SIDE, arguments, clean_text, heat_maps, launch, load, open_upload
 
 from eval.adapters.fgclip import FGCLIPAdapter
 
 INTRODUCTION = """# Regions and fine differences
-1. Choose an image. 2. Tap two opposite corners of a box, as often as you like. 3. Type phrases that differ in a detail, one a line."""
+Choose an image, tap two opposite corners of a box (as often as you like), and type phrases that differ in a detail."""
 EXAMPLE = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
 COLOURS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 MAX_PHRASES, MAX_BOXES = 12, len(COLOURS)
 
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the shown image
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the canvas
 State = dict[str, list]  # `boxes`, and `corner`: the first corner of a box that is not finished
 
 
 def drawn(image: Image.Image, state: State) -> Image.Image:
-    """The image with numbered boxes."""
-    picture = image.copy()
+    """The canvas: the image with numbered boxes, a small one enlarged so that a thumb can place corners."""
+    picture = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
     pen = ImageDraw.Draw(picture)
-    width = max(2, image.width // 200)
+    width = max(2, picture.width // 200)
     for number, (box, colour) in enumerate(zip(state["boxes"], COLOURS, strict=False), 1):
         pen.rectangle(box, outline=colour, width=width)
         pen.rectangle((box[0], box[1], box[0] + 16, box[1] + 16), fill=colour)
@@ -65,14 +65,16 @@ class Explorer:
     def choose(self, path: str | None) -> tuple[Image.Image | None, Image.Image | None, State, str, list]:
         """A new image: no boxes, no results."""
         image = None if path is None else open_upload(path)
-        return image, image, {"boxes": [], "corner": []}, "", []
+        state: State = {"boxes": [], "corner": []}
+        return image, None if image is None else drawn(image, state), state, "", []
 
     def tap(self, image: Image.Image | None, state: State, event: gr.SelectData) -> tuple[Image.Image | None, State]:
         """Every second tap finishes a box."""
         if image is None:
             raise gr.Error("Choose an image first.")
         x, y = (round(float(part)) for part in event.index)
-        x, y = min(max(x, 0), image.width), min(max(y, 0), image.height)
+        width, height = drawn(image, state).size
+        x, y = min(max(x, 0), width), min(max(y, 0), height)
         if not state["corner"]:
             state = {**state, "corner": [(x, y)]}
             return drawn(image, state), state
@@ -88,7 +90,8 @@ class Explorer:
         return drawn(image, state), state
 
     def clear(self, image: Image.Image | None) -> tuple[Image.Image | None, State, str, list]:
-        return image, {"boxes": [], "corner": []}, "", []
+        state: State = {"boxes": [], "corner": []}
+        return None if image is None else drawn(image, state), state, "", []
 
     @torch.no_grad()
     def compare(self, image: Image.Image | None, state: State, text: str) -> tuple[str, list[tuple[Image.Image, str]]]:
@@ -99,8 +102,9 @@ class Explorer:
         if len(phrases) > MAX_PHRASES:
             raise gr.Error(f"At most {MAX_PHRASES} phrases, one a line; these are {len(phrases)}.")
         model, processor = self.adapter.model, self.adapter.processor
-        boxes: list[Box] = state["boxes"]
-        inputs = processor(images=image, text=phrases, boxes=boxes or None).to(model.device)
+        width, height = drawn(image, state).size
+        boxes = [(x1 / width, y1 / height, x2 / width, y2 / height) for x1, y1, x2, y2 in state["boxes"]]
+        inputs = processor(images=image, text=phrases, boxes=boxes or None, box_format="normalized").to(model.device)
         output = model(**inputs)
         if boxes:
             embeddings, scale = output.region_embeds[0], output.scales[1]
@@ -121,7 +125,13 @@ def build(explorer: Explorer) -> gr.Blocks:
             with gr.Column(min_width=300):
                 upload = gr.File(label="Image", file_types=["image"], type="filepath", height=110, elem_id="upload")
                 canvas = gr.Image(
-                    label="Tap two corners", type="pil", interactive=False, format="png", elem_id="canvas", buttons=[]
+                    # A label would lie over the corner that is to be tapped.
+                    show_label=False,
+                    type="pil",
+                    interactive=False,
+                    format="png",
+                    elem_id="canvas",
+                    buttons=[],
                 )
             with gr.Column(min_width=300):
                 phrases = gr.Textbox(
