@@ -116,7 +116,8 @@ class PublishingTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        write_run_record(output_dir or self.args.output_dir, run_record(self, self.sources))
+        if self.args.should_save:
+            write_run_record(output_dir or self.args.output_dir, run_record(self, self.sources))
 
     def push_to_hub(
         self,

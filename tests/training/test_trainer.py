@@ -162,3 +162,13 @@ def test_gradient_caching_trains_as_one_large_batch(processor, tmp_path):
             assert second[name] == pytest.approx(first[name], rel=1e-4), name
     for name, value in large.model.state_dict().items():
         torch.testing.assert_close(small.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_one_process_alone_writes(tiny_model, processor, tmp_path, monkeypatch):
+    """The others of a run have no folder to write into yet when they come to save."""
+    trainer = make_trainer(Stage1Arguments, tiny_model, processor, tmp_path)
+    trainer.save_model(str(tmp_path / "first"))
+    assert (tmp_path / "first" / "training_run.json").is_file()
+    monkeypatch.setattr(Stage1Arguments, "should_save", False)
+    trainer.save_model(str(tmp_path / "second"))
+    assert not (tmp_path / "second").exists()
