@@ -51,6 +51,8 @@ def _train(arguments: list[str], rank: int, processes: int, port: int, kill_at: 
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(processes)}
+    # Data workers are forked, as in a run of one's own, and so notice when it is killed.
+    multiprocessing.set_start_method("fork", force=True)
     import torch
 
     from training.arguments import Stage2Arguments

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from tests.training.runs import history, run
 
-FAST = [("map", 1, 0, 5)]
+FAST = [("map", 1, 0, 5), ("map", 2, 2, 3), ("stream", 2, 0, 5)]
 ALL = [
     (kind, processes, workers, save_steps)
     for kind in ("map", "stream", "mixed", "endless")
