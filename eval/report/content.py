@@ -46,7 +46,8 @@ def report(
     pairs: list[list[Cell | str]] = [[name, value] for name, value in environment.items()]
     sections.append(Section("Environment", [Table(["what", "value"], pairs, left=2)]))
     seconds = sum(result.seconds for result in results.values())
-    return Document(f"Zero-shot evaluation of {', '.join(models)}", f"{len(results)} tasks, {seconds:.0f} s", sections)
+    tasks = f"{len(results)} task{'s' if len(results) != 1 else ''}"
+    return Document(f"Zero-shot evaluation of {', '.join(models)}", f"{tasks}, {seconds:.0f} s", sections)
 
 
 _HEADER = ["task", "score", "value", "95 % interval", "chance", "blind control", "ties", "count"]

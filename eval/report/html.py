@@ -17,6 +17,7 @@ p{margin:.5rem 0;color:var(--soft);overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:.7rem 0}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
+caption span{position:sticky;left:0;display:inline-block;max-width:calc(100vw - 3rem)}
 th,td{padding:.32rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th{color:var(--soft);font-weight:600}
 .left{text-align:left}
@@ -56,7 +57,7 @@ def page(title: str, body: str) -> str:
 def table_html(table: Table) -> str:
     """A table that scrolls sideways where it does not fit."""
     kind = ' class="pairs"' if len(table.header) == 2 and table.left == 2 else ""
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption and not table.folded else ""
+    caption = f"<caption><span>{escape(table.caption)}</span></caption>" if table.caption and not table.folded else ""
     head = "".join(f'<th scope="col"{_left(i, table)}>{escape(name)}</th>' for i, name in enumerate(table.header))
     rows = []
     for number, row in enumerate(table.rows):
