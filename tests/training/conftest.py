@@ -30,22 +30,21 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write_shards(records: Path, folder: Path, size: int) -> Path:
+    convert(finehard_source(str(records), folder, Report()), folder, ConvertSettings(shard_size=size, workers=1))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shards(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same records in parquet shards of 7, the last one smaller."""
-    folder = tmp_path_factory.mktemp("shards") / "train"
-    source = finehard_source(str(sample / "train"), folder, Report())
-    convert(source, folder, ConvertSettings(shard_size=7, workers=1))
-    return folder
+    return write_shards(sample / "train", tmp_path_factory.mktemp("shards") / "train", 7)
 
 
 @pytest.fixture(scope="session")
 def other_shards(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight other records."""
-    folder = tmp_path_factory.mktemp("shards") / "other"
-    source = finehard_source(str(sample / "test"), folder, Report())
-    convert(source, folder, ConvertSettings(shard_size=4, workers=1))
-    return folder
+    return write_shards(sample / "test", tmp_path_factory.mktemp("shards") / "other", 4)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,125 @@
+"""FG-OVD in its real file format, with answers worked out by hand for a model that sees colours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eval import evaluate_model
+from tests.eval.task_runs import run
+
+
+@pytest.fixture
+def fgovd(tmp_path, paint):
+    """Two images; the red box left, the blue box right. Row 3 is labelled wrongly on purpose: it can only fail."""
+    for name in ("a", "b"):
+        paint(tmp_path / f"coco/val2017/{name}.png", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
+    left, right = [0.0, 0.0, 32.0, 64.0], [32.0, 0.0, 32.0, 64.0]
+
+    def row(image, box, positive, negatives):
+        return {
+            "img_path": f"val2017/{image}.png",
+            "bbox": box,
+            "pos_expression": [positive],
+            "neg_expression": negatives,
+            "category_id": 0,
+            "neg_category_ids": [],
+            "width": 64,
+            "height": 64,
+            "image_id": 0,
+            "sent_id": 0,
+            "test_type": "x",
+        }
+
+    rows = [
+        row("a", left, "A red cup.", ["A blue cup.", "A green cup.", "A yellow cup."]),
+        row("a", right, "A blue cup.", ["A red cup.", "A green cup.", "A yellow cup."]),
+        row("b", left, "A blue cup.", ["A red cup.", "A green cup.", "A yellow cup."]),
+        row(
+            "b", right, "A blue wooden cup.", ["A blue metal cup.", "A red wooden cup."]
+        ),  # colour alone ties with metal
+    ]
+    folder = tmp_path / "fgovd"
+    folder.mkdir()
+    for name in ("h_attributes", "m_attributes", "e_attributes", "shuffle_negatives"):
+        (folder / f"{name}_llava.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return tmp_path
+
+
+def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, colour_model):
+    result = run(colour_model, "fgovd", data=fgovd)
+    assert list(result.scores) == ["hard", "medium", "easy", "trivial"]
+    hard = result.scores["hard"]
+    assert (hard.value, hard.count, hard.ties) == (0.5, 4, 1)
+    assert hard.chance == pytest.approx((3 / 4 + 1 / 3) / 4)
+    assert hard.low <= hard.value <= hard.high
+    # By hand: red wins for row 1 with probability 1/2 over permutations (2 of 4 regions are red), blue for rows 2 and 3,
+    # row 4 never (its tie); the mean over five permutations lies near 3/8.
+    assert 0.1 <= hard.control <= 0.65
+    colour, material = result.breakdown["colour"]["hard"], result.breakdown["material"]["hard"]
+    assert (colour.count, colour.value) == (4, 0.75)  # row 4 beats "red wooden"
+    assert (material.count, material.value, material.ties) == (1, 0.0, 1)
+    assert result.data["rows_hard_other_than_3_negatives"] == 1
+    assert result.settings["region_features_made_by"] == "mean colour of a cell"
+
+
+def test_images_boxes_and_texts_are_encoded_once(fgovd, colour_model):
+    run(colour_model, "fgovd", data=fgovd)
+    assert colour_model.images_encoded == 2  # four files, sixteen rows, two images
+    assert len(colour_model.texts_encoded) == len(set(colour_model.texts_encoded)) == 7
+
+
+def test_fgovd_from_crops_gives_the_same_answers(fgovd, colour_model):
+    crops = evaluate_model(colour_model, tasks={"fgovd": {"data": fgovd}}, region_features="crop", progress=False)[
+        "fgovd"
+    ]
+    assert crops.scores["hard"].value == 0.5
+    assert crops.settings["region_features"] == "crop"
+
+
+def test_fgovd_subsets_and_missing_images(fgovd, colour_model):
+    assert list(run(colour_model, "fgovd", data=fgovd, subsets=("hard",)).scores) == ["hard"]
+    (fgovd / "coco/val2017/b.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of 2 images are missing .*b\.png.*\n.*It wants(.|\n)*--allow_missing"):
+        run(colour_model, "fgovd", data=fgovd)
+    result = run(colour_model, "fgovd", data=fgovd, allow_missing=True)
+    assert (result.scores["hard"].count, result.scores["hard"].value) == (2, 1.0)
+    assert (result.data["images_missing"], result.data["rows_left_out"]) == (1, 8)
+    (fgovd / "coco/val2017/b.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"b\.png cannot be decoded"):
+        run(colour_model, "fgovd", data=fgovd)
+    assert run(colour_model, "fgovd", data=fgovd, allow_missing=True).scores["hard"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neg_expression": []}, "row 0 has no negative caption"),
+        ({"bbox": [70.0, 0.0, 10.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"bbox": [0.0, 0.0, 0.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"bbox": [float("nan"), 0.0, 5.0, 5.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"width": 640}, "another image, or a crop"),
+        ({"img_path": "../../etc/passwd"}, "leaves its folder"),
+        ({"pos_expression": ["a", "b"]}, "one positive caption; got 2"),
+        ({"bbox": [1, 2]}, "not enough values"),
+    ],
+)
+def test_fgovd_bad_rows_are_errors(fgovd, colour_model, change, message):
+    file = fgovd / "fgovd/h_attributes_llava.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0] |= change
+    if "width" in change:  # all rows of an image must agree
+        rows = [row | change for row in rows]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=message):
+        run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+
+
+def test_a_box_partly_outside_is_clipped_and_counted(fgovd, colour_model):
+    file = fgovd / "fgovd/h_attributes_llava.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["bbox"] = [-20.0, 0.0, 52.0, 64.0]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    result = run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+    assert (result.data["boxes_clipped"], result.scores["hard"].value) == (1, 0.5)
