@@ -15,6 +15,9 @@ from typing import Any
 import torch
 import transformers
 
+# Environment variables that decide about peak memory on a CPU; named in the command where they are set.
+ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_MMAP_THRESHOLD_")
+
 
 def hardware(device: str = "cpu") -> str:
     if device == "cuda":
@@ -100,6 +103,8 @@ def save(path: Path | None, results: dict[str, Any], device: str = "cpu") -> Non
         place = arguments.index("--output")
         del arguments[place : place + 2]
     name = Path(sys.argv[0]).stem
-    header = {"command": " ".join(["python -m", f"benchmarks.{name}", *arguments]), "hardware": hardware(device)}
+    environment = [f"{name}={Path(os.environ[name]).name}" for name in ALLOCATOR if name in os.environ]
+    command = " ".join([*environment, "python -m", f"benchmarks.{name}", *arguments])
+    header = {"command": command, "hardware": hardware(device)}
     path.write_text(json.dumps({**header, **versions(), **results}, indent=1) + "\n")
     print(f"wrote {path}")

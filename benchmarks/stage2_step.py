@@ -27,8 +27,10 @@ from training.flops import batch_flops
 from training.objective import Objective
 from training.optimizer import parameter_groups
 from training.selective_checkpointing import checkpoint_selectively
+from training.step_in_backward import StepInBackward
 
 TEXTS = ("padded", "packed", "shared")
+CHECKPOINTING = ("none", "selective", "blocks")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
@@ -53,9 +55,10 @@ def build_model(arguments: argparse.Namespace, texts: str | None = None) -> FGCL
     model = FGCLIPModel(architecture(arguments.model)).to(arguments.device).train()
     if arguments.attn_implementation:
         model.set_attn_implementation(arguments.attn_implementation)
-    if arguments.gradient_checkpointing:
+    checkpointing = arguments.padded_checkpointing if texts == "padded" else arguments.checkpointing
+    if checkpointing == "blocks":
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if arguments.selective_checkpointing and texts != "padded":
+    elif checkpointing == "selective":
         checkpoint_selectively(model)
     return model
 
@@ -79,10 +82,15 @@ def run_variant(arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
     loss = loss_function(model, batch, arguments)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.001, 1e-6), betas=(0.9, 0.98), fused=True)
 
+    in_backward = StepInBackward(optimizer) if arguments.step_in_backward and texts != "padded" else None
+
     def step() -> None:
+        if in_backward:
+            in_backward.begin()
         loss().backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        if not in_backward:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     # The warm-up makes the optimiser's state, so that the timed steps are like all later ones.
     times = timed(step, arguments.steps, arguments.device)
@@ -189,7 +197,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="what to time (default: both)")
+    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="what to time (default: all)")
     parser.add_argument("--model", choices=ARCHITECTURES, default="b16")
     parser.add_argument("--case", choices=CASES, default="hard", help="texts an image, see stage2_batch.py")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -198,8 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=tuple(TOLERANCE), help="default: bfloat16 autocast on CUDA, else float32")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--attn-implementation", help="default: sdpa")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--selective-checkpointing", action="store_true", help="of all but padded texts")
+    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="of all but padded texts")
+    parser.add_argument("--padded-checkpointing", choices=CHECKPOINTING, default="none", help="of padded texts")
+    parser.add_argument("--step-in-backward", action="store_true", help="of all but padded texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument("--alone", choices=TEXTS, help=argparse.SUPPRESS)

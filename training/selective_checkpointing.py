@@ -1,8 +1,9 @@
-"""Gradient checkpointing that keeps what is dear to compute again and drops the rest.
+"""Gradient checkpointing that keeps what is small and dear to compute again, and drops the rest.
 
-Of a block, its matrix products and attention are kept; norms, activation functions and sums are computed again in the
-backward pass. That is about half of what a block keeps otherwise, at a few per cent of the time, where gradient
-checkpointing of whole blocks keeps a twentieth and takes a third more (Korthikanti et al., 2022).
+Of a block, attention and the products as wide as the model are kept; in the backward pass the product that widens for
+the MLP, norms, activation functions and sums are computed again. A block then keeps 6 numbers for each of a token's
+dimensions instead of some 20, for a ninth more work in products; gradient checkpointing of whole blocks keeps 1 for a
+third more (Korthikanti et al., 2022, on what is worth keeping).
 """
 
 from functools import partial
@@ -31,8 +32,8 @@ def _policy(_context: Any, operation: Any, *arguments: Any, **_settings: Any) ->
         return CheckpointPolicy.MUST_SAVE
     if operation in LINEAR:
         inner, outer = arguments[-1].shape
-        # What leaves the block's last product, which narrows, is read by nothing in the block.
-        return CheckpointPolicy.MUST_SAVE if inner <= outer else CheckpointPolicy.PREFER_RECOMPUTE
+        # The MLP's first is four times as wide as all others; what leaves its second, nothing in the block reads.
+        return CheckpointPolicy.MUST_SAVE if inner == outer else CheckpointPolicy.PREFER_RECOMPUTE
     return CheckpointPolicy.PREFER_RECOMPUTE
 
 

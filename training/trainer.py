@@ -24,6 +24,7 @@ from .publishing import PublishingTrainer
 from .resuming import LoadExtras, ResumableTrainer
 from .run_log import RunLog
 from .selective_checkpointing import checkpoint_selectively
+from .step_in_backward import StepInBackward
 from .stream_loading import StreamDataLoader
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
 from .watching import EvalTasks, WatchedTrainer, peak_flops
@@ -76,6 +77,7 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
             data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
         self.run_log = RunLog(peak_flops(args))
         self.average = WeightAverage(model, args.ema_decay) if args.ema_decay else None
+        self._in_backward: StepInBackward | None = None
         self._step_batches: list[dict[str, Any]] = []
         self._cached_batches: list[CachedBatch] = []
         self._step_loss = torch.zeros(())
@@ -96,6 +98,11 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         )
         if self.average and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             raise ValueError("ema_decay needs whole float32 weights on each process: one process or DDP, not shards.")
+        if args.step_in_backward and (args.world_size > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError(
+                f"step_in_backward updates weights before gradients could be averaged over processes: received "
+                f"{args.world_size} of them, or DeepSpeed or FSDP. Start one process without these, or leave it out."
+            )
         # The loss is a mean over the whole batch: with accumulation it is divided by the number of batches.
         self.model_accepts_loss_kwargs = False
 
@@ -152,6 +159,8 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """A backward pass on a batch; with gradient caching, of its share of the whole step's contrastive batch."""
+        if self._in_backward:
+            self._in_backward.begin()
         if not self.args.gradient_caching:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -194,12 +203,16 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
                 self.args.text_learning_rate,
             )
             self.optimizer = optimizer_class(groups, **settings)
+            if self.args.step_in_backward:
+                self._in_backward = StepInBackward(self.optimizer)
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             temperatures = {f"temperature_{part}": value for part, value in self._temperatures().items()}
             logs = {**logs, **self.run_log.drain(), **temperatures}
+            if self._in_backward:
+                logs["grad_norm"] = self._in_backward.gradient_norm()
         super().log(logs, start_time)
 
     def _temperatures(self) -> dict[str, float]:

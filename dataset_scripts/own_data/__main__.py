@@ -79,8 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         add_output_arguments(one)
         return one
 
-    one = add("coco", "COCO captions, and instances as regions")
-    one.add_argument("captions", type=Path, help="captions_*.json")
+    one = add(
+        "coco", "COCO captions, and instances as regions; instances alone name what is in the boxes as the caption"
+    )
+    one.add_argument("captions", type=Path, nargs="?", default=None, help="captions_*.json")
     one.add_argument("--instances", type=Path, default=None, help="instances_*.json")
     one.add_argument("--images", required=True, help="folder or URL of the images")
     one = add("flickr30k", "Flickr30k Entities")

@@ -55,25 +55,36 @@ def group_regions(annotations: list[dict[str, Any]], names: dict[int, str], repo
     return regions
 
 
-def coco_source(captions: Path, instances: Path | None, images: str) -> Source:
+def name_objects(regions: list[dict[str, Any]]) -> str | None:
+    """A caption for an image without one: the objects in its boxes, each kind once."""
+    names = list(dict.fromkeys(region["short_expr"] for region in regions))
+    return f"a photo of {', '.join(names)}" if names else None
+
+
+def coco_source(captions: Path | None, instances: Path | None, images: str) -> Source:
     """Captions become the long (all) and short (first) caption, instances regions named after their category.
 
     Args:
-        captions: ``captions_*.json``.
+        captions: ``captions_*.json``, or None: each image's short caption then names the objects in its boxes.
         instances: ``instances_*.json``, of the same images, or None.
         images: folder or URL in which ``file_name`` lies.
 
     Raises:
-        ValueError: a file is not in COCO's format.
+        ValueError: a file is not in COCO's format, or neither is given.
     """
     files = [path for path in (captions, instances) if path is not None]
-    for path, keys in zip(files, (("images", "annotations"), ("annotations", "categories")), strict=False):
+    if not files:
+        raise ValueError("received neither captions nor instances; give captions_*.json, --instances, or both")
+    for path in files:
+        keys = ["annotations"]
+        keys += ["images"] if path is files[0] else []
+        keys += ["categories"] if path is instances else []
         read_json(path, *keys)
 
     def drafts(report: Report) -> Iterator[Draft]:
-        content = read_json(captions, "images", "annotations")
+        content = read_json(files[0], "images", "annotations")
         texts: dict[int, list[str]] = defaultdict(list)
-        for annotation in content["annotations"]:
+        for annotation in content["annotations"] if captions is not None else ():
             text = clean_text(annotation.get("caption"), "caption", f"annotation {annotation.get('id')}", report)
             if text is not None:
                 texts[annotation["image_id"]].append(text)
@@ -84,13 +95,17 @@ def coco_source(captions: Path, instances: Path | None, images: str) -> Source:
             boxes = group_regions(objects["annotations"], names, report)
         for image in content["images"]:
             report.keep("records read")
-            long, short = join_captions(texts.get(image["id"], []))
+            regions = boxes.get(image["id"], [])
+            if captions is None:
+                long, short = None, name_objects(regions)
+            else:
+                long, short = join_captions(texts.get(image["id"], []))
             if short is None:
                 report.bad("record without a caption", str(image["file_name"]))
                 continue
             infos = [
                 {**info, "bbox": to_fractions(info["bbox"], "xywh", image["width"], image["height"])}
-                for info in boxes.get(image["id"], [])
+                for info in regions
             ]
             yield {
                 "image": image["file_name"],
@@ -101,7 +116,7 @@ def coco_source(captions: Path, instances: Path | None, images: str) -> Source:
             }
 
     size = sum(path.stat().st_size for path in files)
-    return Source(captions.stem, fingerprint_files(files), drafts, FolderImages(images), size)
+    return Source(files[0].stem, fingerprint_files(files), drafts, FolderImages(images), size)
 
 
 def fingerprint_files(files: list[Path]) -> str:

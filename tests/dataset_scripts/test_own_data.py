@@ -88,6 +88,31 @@ def test_coco(pictures: Path, tmp_path: Path) -> None:
         coco_source(tmp_path / "c.json", tmp_path / "c.json", str(pictures))
 
 
+def test_coco_boxes_without_captions(pictures: Path, tmp_path: Path) -> None:
+    instances = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 20} for n in range(2)],
+        "categories": [{"id": 7, "name": "dog"}, {"id": 8, "name": "red ball"}],
+        "annotations": [
+            {"id": i, "image_id": 0, "category_id": category, "bbox": [10, 5, 20, 10]}
+            for i, category in enumerate((8, 7, 8))
+        ],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(instances))
+    records, manifest = _converted(coco_source(None, path, str(pictures)), tmp_path)
+    assert set(records) == {"0.jpg"}
+    assert records["0.jpg"]["short_caption"] == "a photo of red ball, dog"
+    assert records["0.jpg"]["caption"] is None
+    assert [region["short_expr"] for region in records["0.jpg"]["regions"]] == ["red ball", "dog", "red ball"]
+    assert manifest["annotations"]["problems"] == {"record without a caption": 1}
+    del instances["images"]
+    path.write_text(json.dumps(instances))
+    with pytest.raises(ValueError, match=r"lacks \['images'\]"):
+        coco_source(None, path, str(pictures))
+    with pytest.raises(ValueError, match="neither captions nor instances"):
+        coco_source(None, None, str(pictures))
+
+
 def test_flickr30k_entities(pictures: Path, tmp_path: Path) -> None:
     root = tmp_path / "entities"
     (root / "Sentences").mkdir(parents=True)
