@@ -15,15 +15,16 @@ DEFAULT_TOKENIZER = "openai/clip-vit-base-patch16"  # FG-CLIP's
 
 
 def token_counter(name: str) -> CountTokens:
-    """Counts with a tokenizer from the Hub or a folder.
+    """Counts with a CLIP tokenizer from the Hub or a folder, which may be a checkpoint's.
 
     Raises:
         ValueError: it cannot be loaded.
     """
-    from transformers import AutoTokenizer
+    from transformers import CLIPTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        # Not AutoTokenizer, which asks to run the code of a checkpoint whose configuration names some.
+        tokenizer = CLIPTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"the tokenizer {name} cannot be loaded ({str(error)[:200]}); name another or a folder with --tokenizer, or "
