@@ -199,9 +199,13 @@ class FGCLIPTrainingArguments(TrainingArguments):
             raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
         if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
             self.tf32 = True
+        # Trainer and accelerate would compile the whole model, and anew for every batch of packed texts. They look at these
+        # options, and at environment variables that TrainingArguments makes of them.
+        compiles = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
+        settings = {"backend": self.torch_compile_backend or "inductor", "mode": self.torch_compile_mode}
+        self.compile_settings = settings if compiles else None
+        self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = False, None, None
         super().__post_init__()
-        # Trainer would compile the whole model, and anew for every batch of packed texts.
-        self.compile_encoders, self.torch_compile = self.torch_compile, False
         # By default accelerate reads on the first process and cuts batches up, which would tear flat region rows apart.
         self.accelerator_config.dispatch_batches = False
 

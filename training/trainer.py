@@ -62,8 +62,8 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         prepare_temperatures(model)
         if args.selective_checkpointing:
             checkpoint_selectively(model)
-        if args.compile_encoders:
-            compile_encoders(model, args.torch_compile_backend, args.torch_compile_mode)
+        if args.compile_settings:
+            compile_encoders(model, **args.compile_settings)
         used = {
             "global",
             *(["regional"] if args.regional_loss_weight else []),

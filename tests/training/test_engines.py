@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from accelerate.utils import DynamoBackend
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
@@ -168,6 +169,18 @@ def test_compiled_blocks_give_the_same_gradients_for_packs_of_any_length(tiny_mo
     assert graphs[0] > 0
     assert graphs[2] == graphs[3]
     assert plain.state_dict().keys() == tiny_model.state_dict().keys()
+
+
+@pytest.mark.parametrize("options", [{"torch_compile": True}, {"torch_compile_backend": "eager"}])
+def test_nothing_but_the_blocks_is_compiled(tiny_model, processor, tmp_path, options):
+    """Accelerate, too, would compile the whole model, for which TrainingArguments sets environment variables."""
+    trainer = make_trainer(Stage2Arguments, tiny_model, processor, tmp_path, max_steps=1, **options)
+    assert trainer.args.compile_settings == {"backend": options.get("torch_compile_backend", "inductor"), "mode": None}
+    assert trainer.accelerator.state.dynamo_plugin.backend == DynamoBackend.NO
+    assert tiny_model.vision_model.encoder.layers[0]._compiled_call_impl is not None
+    assert tiny_model._compiled_call_impl is None
+    prepared = trainer.accelerator.prepare_model(tiny_model)
+    assert prepared is tiny_model
 
 
 @pytest.mark.slow
