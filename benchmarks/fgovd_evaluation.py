@@ -70,7 +70,9 @@ def published(
     return np.stack(scores)
 
 
-def ours(task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, batch_size: int) -> np.ndarray:
+def ours(
+    task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, batch_size: int | None
+) -> np.ndarray:
     """The evaluation's own path, from annotations to scores."""
     embedder = Embedder(FGCLIPAdapter(model, processor), batch_size=batch_size, precision=precision)
     matches = embed_matches(task, embedder, task.load())
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, help="folder or Hub id of CLIP's tokenizer")
     parser.add_argument("--images", type=int, default=0, help="only the rows of so many images; 0: all 1,707")
     parser.add_argument("--published_rows", type=int, default=40)
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, help="images a batch; default: as python -m eval")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()

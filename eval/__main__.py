@@ -50,8 +50,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     cache = (
         None if args.no_cache or not (args.cache or args.output) else args.cache or str(Path(args.output) / "cache")
     )
+    workers = args.num_workers
+    if workers is None:
+        workers = 0 if state.device.type == "cpu" else 2
     embedder = Embedder(
-        adapter, args.batch_size, args.num_workers, args.precision, args.region_features, cache, args.allow_missing
+        adapter, args.batch_size, workers, args.precision, args.region_features, cache, args.allow_missing
     )
     if state.is_main_process:
         print("\n".join(f"{name}: {value}" for name, value in embedder.settings().items()), flush=True)

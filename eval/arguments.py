@@ -44,10 +44,15 @@ class EvalArguments:
         default="",
         metadata={"help": "Adapter class as package.module:Class, for a model of your own; called with --model."},
     )
-    batch_size: int = field(
-        default=64, metadata={"help": "Images a batch; texts go in batches of four times as many."}
+    batch_size: int | None = field(
+        default=None, metadata={"help": "Images a batch. Default: 64 on an accelerator, 8 on a CPU."}
     )
-    num_workers: int = field(default=2, metadata={"help": "Processes that open and resize images."})
+    num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that open and resize images. Default: 2 beside an accelerator, none on a CPU, whose cores the model needs."
+        },
+    )
     precision: str = field(
         default="float32",
         metadata={"help": "Arithmetic of the model; scores are float32 always.", "choices": ["float32", "bfloat16"]},

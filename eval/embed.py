@@ -29,6 +29,8 @@ from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
 logger = logging.getLogger(__name__)
 
 SHARD_BATCHES = 8  # batches a unit of work: what one process takes at a time and what one cache file holds
+TEXT_BATCH = 256
+IMAGE_BATCH, IMAGE_BATCH_ON_CPU = 64, 8  # a CPU is faster while a block's activations stay in its caches
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -72,7 +74,7 @@ class Embedder:
 
     Args:
         adapter: the model.
-        batch_size: images a batch; texts go in batches of four times as many.
+        batch_size: images a batch; None takes 64 on an accelerator and 8 on a CPU.
         num_workers: loading processes, where the system can fork them (not on Windows).
         precision: "float32" or "bfloat16" (autocast; features are float32 afterwards). float16 overflows in CLIP's
             activations and is refused.
@@ -88,7 +90,7 @@ class Embedder:
     def __init__(
         self,
         adapter: ModelAdapter,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         num_workers: int = 0,
         precision: str = "float32",
         region_features: str = "dense",
@@ -102,13 +104,14 @@ class Embedder:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
         if region_features not in ("dense", "crop"):
             raise ValueError(f"region_features must be dense or crop; got {region_features!r}.")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
         self.state = process_state()
         self.distributed = distributed and self.state.num_processes > 1
-        self.adapter, self.batch_size, self.num_workers = adapter, batch_size, num_workers
+        self.adapter, self.num_workers = adapter, num_workers
         self.precision, self.region_kind, self.allow_missing = precision, region_features, allow_missing
         self.device = torch.device(device) if device is not None else self.state.device
+        self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if self.device.type == "cpu" else IMAGE_BATCH)
         self.progress = progress and (self.state.is_main_process or not distributed)
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
         self._texts: dict[tuple[str, bool], Tensor] = {}
@@ -165,8 +168,7 @@ class Embedder:
         new = [text for text in distinct if (text, long) not in self._texts]
         # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
         new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
-        size = 4 * self.batch_size
-        batches = [new[i : i + size] for i in range(0, len(new), size)]
+        batches = [new[i : i + TEXT_BATCH] for i in range(0, len(new), TEXT_BATCH)]
 
         def encode(tokens: Inputs) -> Tensor:
             return self.adapter.encode_texts(tokens, long)
@@ -315,11 +317,13 @@ class Embedder:
             multiprocessing_context="fork" if forked and workers else None,
         )
         stream = iter(tqdm(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False))
-        for number, path in mine:
-            rows = _stack([self._encode(kind, next(stream), encode) for _ in shards[number]])
-            if path is not None:
-                _save(path, rows)
-            done[number] = rows
+        # Autocast forgets the cast weights when its outermost context ends: this one, which casts nothing, outlasts the batches.
+        with self._autocast(enabled=False):
+            for number, path in mine:
+                rows = _stack([self._encode(kind, next(stream), encode) for _ in shards[number]])
+                if path is not None:
+                    _save(path, rows)
+                done[number] = rows
         if self.distributed:
             done = dict(gather_object(list(done.items())))
         return _stack([done[number] for number in range(len(shards))])
@@ -328,9 +332,7 @@ class Embedder:
         inputs, readable = (prepared, None) if kind == "texts" else prepared
         if inputs is None:
             return torch.full((len(readable), 1), torch.nan)
-        dtype = PRECISIONS[self.precision]
-        autocast = torch.autocast(self.device.type, dtype) if dtype is not None else contextlib.nullcontext()
-        with torch.no_grad(), autocast:
+        with torch.no_grad(), self._autocast():
             features = normalize(encode(_to(inputs, self.device)).float(), dim=-1).cpu()
         if not torch.isfinite(features).all():
             raise ValueError(
@@ -341,6 +343,10 @@ class Embedder:
         rows = torch.full((len(readable), features.shape[1]), torch.nan)
         rows[readable] = features
         return rows
+
+    def _autocast(self, enabled: bool = True) -> contextlib.AbstractContextManager:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled) if dtype is not None else contextlib.nullcontext()
 
     def _cache_path(self, kind: str, identities: Sequence[str]) -> Path | None:
         if self.cache_dir is None:

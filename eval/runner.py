@@ -22,7 +22,7 @@ def evaluate_model(
     processor: ProcessorMixin | None = None,
     tasks: Mapping[str, Mapping[str, Any] | Task] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     num_workers: int = 0,
     precision: str = "float32",
     region_features: str = "dense",
@@ -37,7 +37,7 @@ def evaluate_model(
         processor: the model's processor; not with an adapter.
         tasks: label → options of a task. The label is the task's name, or any label when the options hold a "task":
             `{"fgovd": {"data": DIR}, "phrases": {"data": DIR, "root": "test"}, "seen": {"task": "phrases", …}}`.
-        batch_size: images a batch. num_workers: loading processes.
+        batch_size: images a batch; None takes what suits the device. num_workers: loading processes.
         precision: "float32" or "bfloat16".
         region_features: "dense" or "crop".
         allow_missing: compute on the images that can be read.

@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (index, query):
         command.add_argument("--model", required=True, help="FG-CLIP (or another model of eval) as folder or Hub id")
         command.add_argument("--revision", help="of the model on the Hub")
-        command.add_argument("--batch_size", type=int, default=64)
+        command.add_argument(
+            "--batch_size", type=int, help="images a batch; default: 64 on an accelerator, 8 on a CPU"
+        )
         command.add_argument("--num_workers", type=int, default=0, help="loading processes")
         command.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     return parser

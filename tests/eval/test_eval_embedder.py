@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 import torch
 from colour_model import RGB, ColourModel
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eval import evaluate_model
 from eval.__main__ import main
+from eval.adapters import adapter_for
 from eval.embed import Embedder
 from eval.images import Boxes, ImageFile, MemoryImage
 
@@ -128,13 +132,9 @@ def test_wrong_settings_and_models_without_regions(colour_model):
 
 
 def test_nan_features_are_an_error(tiny_fgclip, tiny_processor):
-    import copy
-
     model = copy.deepcopy(tiny_fgclip)
     with torch.no_grad():
         model.visual_projection.weight.fill_(torch.nan)
-    from eval.adapters import adapter_for
-
     with pytest.raises(ValueError, match="NaN or infinite images features"):
         Embedder(adapter_for(model, tiny_processor), progress=False).images([MemoryImage(Image.new("RGB", (32, 32)))])
 
@@ -153,6 +153,45 @@ def test_bfloat16_and_float32_agree_roughly_and_the_mode_is_restored(tiny_fgclip
     assert (
         results["float32"]["phrases"].scores["top5"].count == results["bfloat16"]["phrases"].scores["top5"].count == 24
     )
+
+
+class CastsToBfloat16(TorchDispatchMode):
+    """Counts the matrices that are cast, by shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes: Counter[tuple[int, ...]] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.bfloat16:
+            self.shapes[tuple(args[0].shape)] += 1
+        return function(*args, **kwargs)
+
+
+def test_weights_are_cast_once_for_all_batches_and_never_kept_longer(tiny_fgclip, tiny_processor):
+    model = copy.deepcopy(tiny_fgclip)
+    random = np.random.default_rng(0)
+    images = [MemoryImage(Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8))) for _ in range(6)]
+    embedder = Embedder(adapter_for(model, tiny_processor), batch_size=2, precision="bfloat16", progress=False)
+    with CastsToBfloat16() as casts:
+        before, _ = embedder.images(images)  # 3 batches
+    layers = [layer.mlp.fc1.weight.shape for layer in model.vision_model.encoder.layers]
+    assert casts.shapes[tuple(layers[0])] == len(layers)
+    with torch.no_grad():  # as a step of training would
+        model.vision_model.encoder.layers[0].mlp.fc1.weight.mul_(-3)
+    after, _ = embedder.images(images)
+    fresh = Embedder(adapter_for(model, tiny_processor), batch_size=2, precision="bfloat16", progress=False)
+    assert not torch.allclose(before, after, atol=1e-3)
+    torch.testing.assert_close(after, fresh.images(images)[0], rtol=0, atol=0)
+
+
+def test_a_batch_fits_the_device_unless_it_is_given(colour_model):
+    assert Embedder(colour_model, device="cpu", progress=False).batch_size == 8
+    assert Embedder(colour_model, device="meta", progress=False).batch_size == 64
+    assert Embedder(ColourModel(), batch_size=3, device="cpu", progress=False).batch_size == 3
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        Embedder(ColourModel(), batch_size=0)
 
 
 @pytest.fixture(scope="module")
