@@ -51,12 +51,12 @@ def make_images(rows: list[dict[str, Any]], folder: Path) -> None:
 def published(
     rows: list[MatchRow], model: FGCLIPModel, text_model: CLIPModel, processor: FGCLIPProcessor
 ) -> np.ndarray:
-    """One row at a time, as the published script does; (rows, 11) cosines.
+    """One row at a time, as the published script does; (rows, 11) cosines, NaN where a row has fewer captions.
 
     The text tower is transformers' CLIP with the same weights, since ours would not compute the padding.
     """
-    scores = []
-    for row in rows:
+    scores = np.full((len(rows), max(len(row.texts) for row in rows)), np.nan, np.float32)
+    for number, row in enumerate(rows):
         pixels = processor(images=row.image.open())["pixel_values"]
         width, height = row.size
         cells = torch.tensor(row.box / np.array([width, height, width, height]) * 14, dtype=torch.float32)
@@ -66,8 +66,8 @@ def published(
         )
         texts = text_model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
         region, texts = (torch.nn.functional.normalize(x, dim=-1) for x in (region, texts))
-        scores.append((region @ texts.T)[0].numpy())
-    return np.stack(scores)
+        scores[number, : len(row.texts)] = (region @ texts.T)[0].numpy()
+    return scores
 
 
 def ours(
