@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import transformers
 
+from eval.names import name_of
+
 # Environment variables that decide about peak memory on a CPU; named in the command where they are set.
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_MMAP_THRESHOLD_")
 
@@ -104,6 +106,7 @@ def save(path: Path | None, results: dict[str, Any], device: str = "cpu") -> Non
         del arguments[place : place + 2]
     name = Path(sys.argv[0]).stem
     environment = [f"{name}={Path(os.environ[name]).name}" for name in ALLOCATOR if name in os.environ]
+    arguments = [name_of(value) if Path(value).is_absolute() else value for value in arguments]
     command = " ".join([*environment, "python -m", f"benchmarks.{name}", *arguments])
     header = {"command": command, "hardware": hardware(device)}
     path.write_text(json.dumps({**header, **versions(), **results}, indent=1) + "\n")

@@ -52,7 +52,7 @@ def adapter_of(shape: str) -> FGCLIPAdapter:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=256, help="photo-like JPEG files of 640 x 480 pixels")
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, help="images a batch; default: as python -m eval.search")
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
     parser.add_argument("--output", type=Path, help="JSON file of the results")
@@ -92,7 +92,7 @@ def main() -> None:
                 )
                 print(results[-1], flush=True)
     if args.output:
-        settings = {"images": args.images, "batch_size": args.batch_size, "threads": torch.get_num_threads()}
+        settings = {"images": args.images, "batch_size": embedder.batch_size, "threads": torch.get_num_threads()}
         content = {"settings": settings, "hardware": hardware(), "versions": versions(), "results": results}
         args.output.write_text(json.dumps(content, indent=2) + "\n")
 

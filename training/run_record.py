@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
+from eval.names import name_of
+
 FILE = "training_run.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "safetensors")
 
@@ -69,16 +71,6 @@ def write_run_record(folder: str | Path, record: dict[str, Any]) -> None:
     (Path(folder) / FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def name_of(source: Any) -> str | None:
-    """A Hub id as it is, of a path on this machine the last two parts (`sample/train`)."""
-    if source is None:
-        return None
-    text = str(source)
-    path = Path(text)
-    local = path.exists() or path.is_absolute() or text.startswith((".", "~"))
-    return "/".join(path.absolute().parts[-2:]).lstrip("/") if local else text
-
-
 def _previous(base_model: Any) -> dict[str, Any] | None:
     return read_run_record(base_model) if base_model is not None and Path(str(base_model)).is_dir() else None
 
@@ -96,7 +88,8 @@ def _changed(arguments: TrainingArguments) -> dict[str, Any]:
             continue
         if name in always or name not in defaults or value != defaults[name]:
             changed[name] = value
-    return changed
+    compiled = getattr(arguments, "compile_settings", None) or {}
+    return changed | {f"torch_compile_{name}": value for name, value in compiled.items() if value is not None}
 
 
 def _length(dataset: Any) -> int | None:

@@ -14,6 +14,7 @@ from eval.adapters.fgclip import FGCLIPAdapter
 from eval.adapters.longclip import load_longclip
 from eval.adapters.open_clip import OpenCLIPAdapter
 from eval.adapters.siglip import Siglip2NaFlexAdapter, SiglipAdapter
+from eval.names import name_of
 from modeling_fgclip import FGCLIPModel
 
 __all__ = [
@@ -59,13 +60,13 @@ def load_adapter(
 
     Args:
         checkpoint: Hub id or folder; `open_clip:NAME[:PRETRAINED]`; `longclip:FILE.safetensors[:PROCESSOR]`.
-        name: what reports call it. revision: of a Hub repository.
+        name: what reports call it; a folder's last two parts unless given. revision: of a Hub repository.
         custom: "package.module:Class", called with the checkpoint, for a model of one's own.
     Raises:
         ValueError: an architecture without an adapter, or a class that is none.
     """
     adapter = _load(checkpoint, {"revision": revision} if revision else {}, custom)
-    adapter.name = name or adapter.name
+    adapter.name = name or name_of(adapter.name)
     return adapter
 
 

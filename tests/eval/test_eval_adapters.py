@@ -263,6 +263,7 @@ def test_load_adapter_chooses_by_config(tiny_checkpoint, tiny_clip, tiny_process
     CLIPProcessor(tiny_processor.image_processor, tiny_processor.tokenizer).save_pretrained(tmp_path / "clip")
     adapter = load_adapter(str(tmp_path / "clip"), name="baseline")
     assert (type(adapter), adapter.name) == (CLIPAdapter, "baseline")
+    assert load_adapter(str(tmp_path / "clip")).name == f"{tmp_path.name}/clip"  # reports tell nothing of the machine
     config = json.loads((tmp_path / "clip/config.json").read_text())
     config |= {"architectures": ["FGCLIPModel"]}  # the published FG-CLIP says model_type clip
     (tmp_path / "clip/config.json").write_text(json.dumps(config))
