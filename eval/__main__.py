@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from transformers import HfArgumentParser
@@ -14,11 +15,10 @@ from transformers import HfArgumentParser
 from eval.adapters import load_adapter
 from eval.arguments import EvalArguments, parse_options
 from eval.embed import Embedder, process_state
-from eval.report import load_run, results_table, write_report
+from eval.report import left_out_text, load_run, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
 from eval.tasks import TASKS, Task, make_task
-from eval.tasks.base import check_images
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Result]:
@@ -58,26 +58,29 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     )
     if state.is_main_process:
         print("\n".join(f"{name}: {value}" for name, value in embedder.settings().items()), flush=True)
-    if args.dry_run:
-        return dry_run(tasks, embedder, state.is_main_process)
-    results = {name: _finished(args, task, embedder) or _run(args, task, embedder) for name, task in tasks.items()}
+    # All annotations and images are looked at before the first task computes for hours.
+    data = {name: task.checked(embedder) for name, task in tasks.items()}
     if state.is_main_process:
-        print("\n" + results_table(results))
-        if args.output:
-            for path in write_report(results, Path(args.output), Path(args.compare) if args.compare else None):
-                print(f"wrote {path}")
+        for name, task in tasks.items():
+            images = set(task.images_of(data[name]))
+            print(f"task {name}: {len(images)} images, {sum(not image.exists() for image in images)} missing")
+    if args.dry_run:
+        return {}
+    if args.output:
+        _require_same_model(_results_folder(args), embedder)
+    results: dict[str, Result] = {}
+    try:
+        for name, task in tasks.items():
+            results[name] = _finished(args, task, embedder, data[name]) or _run(args, task, embedder, data[name])
+    finally:  # also of the tasks before one that failed
+        if results and state.is_main_process:
+            print("\n" + results_table(results))
+            if args.output:
+                compare = Path(args.compare) if args.compare else None
+                for path in write_report(load_run(Path(args.output)), Path(args.output), compare):
+                    print(f"wrote {path}")
     state.wait_for_everyone()
     return results
-
-
-def dry_run(tasks: dict[str, Task], embedder: Embedder, show: bool) -> dict[str, Result]:
-    """Read all annotations and look for all images; compute nothing."""
-    for name, task in tasks.items():
-        images = task.images_of(task.load())
-        missing = check_images(task, images, embedder.allow_missing)
-        if show:
-            print(f"task {name}: {len(set(images))} images, {missing} missing")
-    return {}
 
 
 def described_tasks() -> str:
@@ -98,27 +101,44 @@ def _results_folder(args: EvalArguments) -> Path:
     return Path(args.output) / "results"
 
 
-def _finished(args: EvalArguments, task: Task, embedder: Embedder) -> Result | None:
-    """The result of an earlier run into the same folder, if model, settings and options are the same."""
+def _require_same_model(folder: Path, embedder: Embedder) -> None:
+    """One folder holds the results of one model, since its report and its model card speak of one.
+
+    Raises:
+        ValueError: there are results of another.
+    """
+    for file in sorted(folder.glob("*.json")):
+        found = load_result(folder, file.stem).settings
+        if found.get("fingerprint") != embedder.fingerprint:
+            raise ValueError(
+                f"{file} was made by other weights, preprocessing or evaluation code (model {found.get('model')!r}). "
+                f"Give another --output, or delete {folder} if its results are no longer wanted."
+            )
+
+
+def _finished(args: EvalArguments, task: Task, embedder: Embedder, data: Any) -> Result | None:
+    """The result of an earlier run into the same folder, if model, settings, options and data are the same."""
     if not args.output or args.overwrite or not (_results_folder(args) / f"{task.name}.json").exists():
         return None
     result = load_result(_results_folder(args), task.name)
-    if result.settings.get("run") != embedder.run_identity(task.options()):
+    if result.settings.get("run") != embedder.run_identity(task.options(), data):
         return None
     if embedder.progress:
         print(f"task {task.name}: already in {_results_folder(args)}, not run again (--overwrite runs it)")
     return result
 
 
-def _run(args: EvalArguments, task: Task, embedder: Embedder) -> Result:
-    result = run_task(task, embedder)
-    result.settings["run"] = embedder.run_identity(task.options())
+def _run(args: EvalArguments, task: Task, embedder: Embedder, data: Any) -> Result:
+    result = run_task(task, embedder, data)
+    result.settings |= {"run": embedder.run_identity(task.options(), data), "fingerprint": embedder.fingerprint}
     if embedder.state.is_main_process:
         shown = ("text", "region_features_made_by", "templates")
         made = "; ".join(
             f"{name.replace('_', ' ')}: {result.settings[name]}" for name in shown if name in result.settings
         )
         print(f"task {task.name}: {made} ({result.seconds:.0f} s)", flush=True)
+        if left_out := left_out_text(result):
+            print(f"task {task.name}: {left_out}", flush=True)
     if args.output and embedder.state.is_main_process:
         save_result(result, _results_folder(args), task.name)
     return result

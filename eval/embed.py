@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from eval.adapters.base import Inputs, ModelAdapter
+from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
 
 logger = logging.getLogger(__name__)
@@ -114,27 +115,36 @@ class Embedder:
         self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if self.device.type == "cpu" else IMAGE_BATCH)
         self.progress = progress and (self.state.is_main_process or not distributed)
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
+        # Since a task began: images left out, and batches that were computed or came from the cache.
+        self.unreadable: set[ImageSource] = set()
+        self.batches = {"computed": 0, "cached": 0}
         self._texts: dict[tuple[str, bool], Tensor] = {}
         self._forget_texts_over = 400_000  # × 768 floats ≈ 1.2 GB
         adapter.model.to(self.device).eval()
 
     def settings(self) -> dict[str, Any]:
-        """What moves a number: the model's settings and this embedder's."""
-        return self.adapter.settings() | {"precision": self.precision}
+        """What moves a number: the model's settings and this embedder's, and the commit of a model from the Hub."""
+        commit = getattr(getattr(self.adapter.model, "config", None), "_commit_hash", None)
+        return self.adapter.settings() | {"precision": self.precision} | ({"commit": commit} if commit else {})
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Weights and settings of the model, hashed once."""
+        """The model and what precedes it, hashed once."""
         return self.adapter.fingerprint()
 
-    def run_identity(self, options: Mapping[str, Any]) -> str:
-        """Equal for two runs exactly if model, weights, settings and the task's options are."""
+    def run_identity(self, options: Mapping[str, Any], data: Any) -> str:
+        """Equal for two runs exactly if model, weights, settings, the task's options and its data are.
+
+        Args:
+            options: of the task. data: what its `load` returned.
+        """
         parts = [
             self.fingerprint,
             self.precision,
             self.region_kind,
             repr(sorted(options.items())),
             str(self.allow_missing),
+            digest_of(data),
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -148,6 +158,11 @@ class Embedder:
         if kind is None:
             raise ValueError(f"{self.adapter.name} has no region features from dense maps; use region_features=crop.")
         return {"region_features": self.region_kind, "region_features_made_by": kind}
+
+    def begin(self) -> None:
+        """A task begins: forget what the one before left out."""
+        self.unreadable = set()
+        self.batches = {"computed": 0, "cached": 0}
 
     # -- texts
 
@@ -203,7 +218,9 @@ class Embedder:
             return self.adapter.encode_images(inputs)
 
         features = self._run("images", batches, prepare, encode, [_identities(b) for b in batches])
-        return features, ~torch.isnan(features[:, 0]).numpy()
+        valid = ~torch.isnan(features[:, 0]).numpy()
+        self.unreadable |= {image for image, readable in zip(images, valid, strict=True) if not readable}
+        return features, valid
 
     def regions(self, images: Sequence[ImageSource], boxes: Sequence[Boxes]) -> tuple[Tensor, np.ndarray, int]:
         """Boxes of images, each image opened and encoded once.
@@ -238,7 +255,9 @@ class Embedder:
         )
         back = torch.empty_like(features)
         back[torch.from_numpy(order)] = features
-        return back, ~torch.isnan(back[:, 0]).numpy() if len(back) else np.empty(0, bool), clipped
+        valid = ~torch.isnan(back[:, 0]).numpy() if len(back) else np.empty(0, bool)
+        self.unreadable |= {images[i] for i in np.unique(np.repeat(np.arange(len(images)), counts)[~valid])}
+        return back, valid, clipped
 
     def _open(self, source: ImageSource, size: tuple[float, float] | None = None):
         try:
@@ -300,10 +319,12 @@ class Embedder:
         for number in range(rank, len(shards), world):
             path = self._cache_path(kind, [identities[i] for i in shards[number]])
             loaded = _load(path)
-            if loaded is None:
+            # Rows of broken images that an earlier run was allowed to leave out: computed again, which names the image.
+            if loaded is None or (loaded.isnan().any() and not self.allow_missing):
                 mine.append((number, path))
             else:
                 done[number] = loaded
+            self.batches["computed" if number not in done else "cached"] += len(shards[number])
         todo = [batches[i] for number, _ in mine for i in shards[number]]
         # A worker costs about as much to start as a few batches to load.
         workers = min(self.num_workers, len(todo) // 4)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
 from eval.adapters import ModelAdapter, adapter_for
 from eval.embed import Embedder
+from eval.environment import environment
 from eval.results import Result
 from eval.tasks import Task, make_task
 
@@ -73,11 +75,21 @@ def evaluate_model(
         adapter.model.train(was_training)
 
 
-def run_task(task: Task, embedder: Embedder) -> Result:
-    """One task with its wall time."""
+def run_task(task: Task, embedder: Embedder, data: Any = None) -> Result:
+    """One task with its wall time and where it was run.
+
+    Args:
+        data: what the task's `checked` returned; None calls it.
+    """
     start = time.perf_counter()
-    result = task.run(embedder)
+    result = task.run(embedder, data)
     result.seconds = round(time.perf_counter() - start, 2)
+    result.environment = environment() | {
+        "processes": str(embedder.state.num_processes if embedder.distributed else 1),
+        "batch size": str(embedder.batch_size),
+        "batches": ", ".join(f"{count} {kind}" for kind, count in embedder.batches.items()),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
     return result
 
 

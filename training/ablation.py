@@ -23,12 +23,13 @@ from transformers import logging as transformers_logging
 
 from dataset_scripts.sample import generate_sample
 from eval import Result, evaluate_model
+from eval.environment import environment
 from eval.report.document import Cell, Document, Section, Table
 from eval.report.html import to_html
 from eval.report.markdown import to_markdown
 from eval.report.paper import PAPER
 from eval.report.table import percent
-from eval.report.write import environment, load_run
+from eval.report.write import load_run
 from eval.results import save_result, write_atomically
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 

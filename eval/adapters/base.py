@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -87,9 +89,42 @@ class ModelAdapter(ABC):
         return {"model": self.name}
 
     def fingerprint(self) -> str:
-        """Identifies weights and settings; keys the feature cache."""
-        digest = hashlib.sha256(repr(sorted(self.settings().items())).encode())
+        """Identifies the model but not its name: weights, settings, the adapter's code, and what a fixed image and fixed
+        texts become before they reach the model. Keys the feature cache.
+        """
+        settings = {name: value for name, value in self.settings().items() if name != "model"}
+        digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+        digest.update(_source(type(self)))
         for name, value in self.model.state_dict().items():
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(_bytes(value))
+        for squash in (False, True):
+            digest.update(_bytes(self.preprocess([_probe_image()], squash)))
+        for long in (False, True) if self.long_text else (False,):
+            digest.update(_bytes(self.tokenize(PROBE_TEXTS, long)))
         return digest.hexdigest()
+
+
+# Cut, padded, accented, of several cases: another tokenizer or length shows.
+PROBE_TEXTS = ("A photo of 12 light-red stars, çirca naïve.", "zebra", "one more word and " * 40)
+
+
+def _probe_image() -> Image.Image:
+    pixels = np.arange(61 * 97 * 3) * 37 % 256
+    return Image.fromarray(pixels.astype(np.uint8).reshape(61, 97, 3))
+
+
+def _source(adapter: type) -> bytes:
+    try:
+        return inspect.getsource(adapter).encode()
+    except (OSError, TypeError):  # written in an interactive session: there is no file
+        return adapter.__qualname__.encode()
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, Tensor):
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return f"{value.dtype}{tuple(value.shape)}".encode() + raw
+    if isinstance(value, Mapping):
+        return b"".join(name.encode() + _bytes(item) for name, item in sorted(value.items()))
+    return repr(value).encode()

@@ -4,17 +4,18 @@
 each of the two folders is a complete Hub Space.
 """
 
-from eval.metrics.bootstrap import bootstrap_interval, paired_difference, sign_test
+from eval.metrics.bootstrap import accuracy_interval, bootstrap_interval, paired_difference, permutation_test
 from eval.metrics.retrieval_recall.recall import chance_recall, recall_at_k
 from eval.metrics.top_k_accuracy.ranking import padded, rank_of_reference, top_k_accuracy
 
 __all__ = [
+    "accuracy_interval",
     "bootstrap_interval",
     "chance_recall",
     "padded",
     "paired_difference",
+    "permutation_test",
     "rank_of_reference",
     "recall_at_k",
-    "sign_test",
     "top_k_accuracy",
 ]

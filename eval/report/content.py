@@ -9,7 +9,7 @@ import numpy as np
 from eval.metrics import paired_difference
 from eval.report.document import Cell, Document, Section, Table
 from eval.report.paper import BENCHMARK_COUNTS, PAPER, PaperTable
-from eval.report.table import control_text, interval_text, percent
+from eval.report.table import control_text, interval_text, left_out_text, percent
 from eval.results import Result, Score
 
 NOTE = (
@@ -19,13 +19,11 @@ NOTE = (
 )
 
 
-def report(
-    results: Mapping[str, Result], environment: Mapping[str, str], earlier: Mapping[str, Result] | None = None
-) -> Document:
+def report(results: Mapping[str, Result], earlier: Mapping[str, Result] | None = None) -> Document:
     """The whole report.
 
     Args:
-        results: label → result, of one model. environment: versions and hardware.
+        results: label → result, of one model.
         earlier: results of another run to compare with.
     """
     models = dict.fromkeys(str(result.settings.get("model", "a model")) for result in results.values())
@@ -43,8 +41,7 @@ def report(
     if earlier is not None:
         sections.append(comparison(earlier, results))
     sections += [task_section(label, result) for label, result in results.items()]
-    pairs: list[list[Cell | str]] = [[name, value] for name, value in environment.items()]
-    sections.append(Section("Environment", [Table(["what", "value"], pairs, left=2)]))
+    sections.append(Section("Environment", environment_tables(results)))
     seconds = sum(result.seconds for result in results.values())
     tasks = f"{len(results)} task{'s' if len(results) != 1 else ''}"
     return Document(f"Zero-shot evaluation of {', '.join(models)}", f"{tasks}, {seconds:.0f} s", sections)
@@ -67,9 +64,27 @@ def _row(label: str, name: str, score: Score) -> list[Cell | str]:
     ]
 
 
+OF_ONE_TASK = ("batches", "finished")  # what a task's environment says of this run alone
+
+
+def environment_tables(results: Mapping[str, Result]) -> list[str | Table]:
+    """Where the tasks were run: one table for those that were run alike."""
+    places: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for label, result in results.items():
+        place = tuple((name, value) for name, value in result.environment.items() if name not in OF_ONE_TASK)
+        places.setdefault(place, []).append(label)
+    tables: list[str | Table] = []
+    for place, labels in places.items():
+        rows: list[list[Cell | str]] = [[name, value] for name, value in place]
+        tables.append(Table(["what", "value"], rows, ", ".join(labels) if len(places) > 1 else "", left=2))
+    return tables
+
+
 def task_section(label: str, result: Result) -> Section:
     """One task: beside the paper, by group, and how it was made."""
     section = Section(label)
+    if left_out := left_out_text(result):
+        section.parts.append(f"Computed on a part of the data: {left_out}.")
     for table in PAPER.get(result.task, []):
         section.parts.append(beside_paper(result, table))
     if result.breakdown:
@@ -77,7 +92,12 @@ def task_section(label: str, result: Result) -> Section:
     settings = {name: value for name, value in result.settings.items() if name not in ("run", "fingerprint")}
     pairs = [
         [name.replace("_", " "), str(value)]
-        for name, value in (settings | result.data | {"seconds": result.seconds}).items()
+        for name, value in (
+            settings
+            | result.data
+            | {name: result.environment.get(name, "–") for name in OF_ONE_TASK}
+            | {"seconds": result.seconds}
+        ).items()
     ]
     section.parts.append(Table(["setting", "value"], pairs, "How it was made", left=2, folded=True))
     return section
@@ -86,17 +106,16 @@ def task_section(label: str, result: Result) -> Section:
 def beside_paper(result: Result, table: PaperTable) -> Table:
     """This run's row, the paper's rows, and the difference to FG-CLIP's row of each backbone."""
     own = [result.scores.get(name) for name in table.columns]
+    means = [result.scores.get(f"{name}_class_mean") for name in table.columns]
     rows: list[list[Cell | str]] = [
         [method, backbone, *map(_paper_cell, values)] for (method, backbone), values in table.rows.items()
     ]
-    rows.append(
-        [
-            str(result.settings.get("model", "this run")),
-            "this run",
-            *[Cell(percent(s.value), s.value, s.chance) if s else "–" for s in own],
-        ]
-    )
-    mine = {len(rows) - 1}
+    mine = set()
+    for backbone, scores in (("this run", own), ("this run, class mean", means)):
+        if scores is own or any(means):
+            cells: list[Cell | str] = [Cell(percent(s.value), s.value, s.chance) if s else "–" for s in scores]
+            rows.append([str(result.settings.get("model", "this run")), backbone, *cells])
+            mine.add(len(rows) - 1)
     references = [key for key in table.rows if key[0] == "FG-CLIP"] or list(table.rows)[-1:]
     for key in references:
         differences = [
@@ -105,6 +124,10 @@ def beside_paper(result: Result, table: PaperTable) -> Table:
         ]
         rows.append(["difference", f"to {key[0]} {key[1]}".replace(" + ", " "), *differences])
     caption = f"Beside table {table.number} of the paper{_other_data(result)}"
+    if any(means):
+        caption += (
+            ". It leaves open whether its accuracy is over boxes, as the difference here, or the mean over classes"
+        )
     return Table(["method", "backbone", *table.columns], rows, caption, left=2, own=mine)
 
 
@@ -142,20 +165,24 @@ def breakdown_table(result: Result) -> Table:
 
 
 def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Section:
-    """Paired differences of all scores whose single decisions both runs hold.
+    """Paired differences of all scores whose single decisions both runs hold, on the same images, boxes and texts.
 
-    The p value is of the exact sign test on the decisions that differ, corrected over all rows after Holm.
+    The p value is of a permutation test over images, corrected over all rows after Holm.
     """
     found: list[tuple[str, str, dict[str, float], float, float]] = []
-    left_out: list[str] = []
-    for label in second:
-        for name, outcomes in second[label].outcomes.items():
-            earlier = first[label].outcomes.get(name) if label in first else None
-            if earlier is None or not np.array_equal(first[label].groups[name], second[label].groups[name]):
-                left_out.append(f"{label} {name}")
-                continue
-            difference = paired_difference(earlier, outcomes, second[label].groups[name])
-            found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
+    remarks: list[str] = []
+    for label, result in second.items():
+        if label not in first:
+            remarks.append(f"{label} is not compared: the earlier run lacks it.")
+        elif not result.data_digest or first[label].data_digest != result.data_digest:
+            remarks.append(f"{label} is not compared: the two runs decided on other images, boxes or texts.")
+        else:
+            if changed := _changed_settings(first[label], result):
+                remarks.append(f"{label} was made with other settings: {changed}.")
+            for name, outcomes in result.outcomes.items():
+                earlier = first[label].outcomes[name]
+                difference = paired_difference(earlier, outcomes, result.groups[name])
+                found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
     corrected = holm([difference["p"] for _, _, difference, _, _ in found])
     rows: list[list[Cell | str]] = [
         [
@@ -165,17 +192,25 @@ def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Sec
         for (label, name, d, before, after), p in zip(found, corrected, strict=True)
     ]  # fmt: skip
     names = [next((str(r.settings.get("model")) for r in run.values()), "?") for run in (first, second)]
-    parts: list[str | Table] = [f"From {names[0]} to {names[1]}, decision by decision on the same data."]
-    parts.append(
-        Table(
-            ["task", "score", "before", "after", "difference", "95 % interval", "p (Holm)", "significant"],
-            rows,
-            left=2,
-        )
+    parts: list[str | Table] = []
+    if rows:
+        header = ["task", "score", "before", "after", "difference", "95 % interval", "p (Holm)", "significant"]
+        parts.append(f"From {names[0]} to {names[1]}, decision by decision on the same data.")
+        parts.append(Table(header, rows, left=2))
+    return Section("Comparison of two runs", [*parts, *remarks])
+
+
+# Not settings of the measurement, or another name of the same model.
+_NOT_COMPARED = ("run", "fingerprint", "model", "commit")
+
+
+def _changed_settings(first: Result, second: Result) -> str:
+    names = dict.fromkeys([*first.settings, *second.settings])
+    return "; ".join(
+        f"{name.replace('_', ' ')} {first.settings.get(name, '–')} → {second.settings.get(name, '–')}"
+        for name in names
+        if name not in _NOT_COMPARED and first.settings.get(name) != second.settings.get(name)
     )
-    if left_out:
-        parts.append(f"Not compared, since the other run lacks them or has other data: {', '.join(left_out)}.")
-    return Section("Comparison of two runs", parts)
 
 
 def holm(p_values: list[float]) -> list[float]:

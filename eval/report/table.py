@@ -20,6 +20,12 @@ def interval_text(score: Score) -> str:
     return "–" if score.low is None else f"{percent(score.low)}–{percent(score.high)}"
 
 
+def left_out_text(result: Result) -> str:
+    """Which images the task computed without, or nothing where it had them all."""
+    missing, corrupt = (result.data.get(name, 0) for name in ("images_missing", "images_corrupt"))
+    return f"left out {missing} missing and {corrupt} unreadable images" if missing or corrupt else ""
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows as aligned columns; the first `left` columns are flush left, numbers flush right."""
     table = [list(header), *map(list, rows)]

@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Dataset, load_dataset
 
 from eval.embed import Embedder
+from eval.identity import digest_of
 from eval.images import ImageSource
 from eval.results import Result
 
@@ -34,6 +35,7 @@ class Task(ABC):
     name: ClassVar[str]
     wants: ClassVar[str]  # the files and their layout, and where to download them; printed when one is missing
     columns: ClassVar[str] = ""  # what `hub` data sets must hold
+    needs_regions: ClassVar[bool] = False  # whether `score` asks for region features
 
     data: Path = Path()
     hub: str = ""
@@ -42,7 +44,7 @@ class Task(ABC):
 
     @abstractmethod
     def load(self) -> Any:
-        """Read the annotations (not the images).
+        """Read the annotations (not the images), and whatever else decides: names, prompts.
 
         Raises:
             ValueError: files are missing or malformed.
@@ -64,17 +66,34 @@ class Task(ABC):
             if field.name != "data" and getattr(self, field.name) != field.default
         }
 
-    def run(self, embedder: Embedder) -> Result:
-        """Read, check that the images are there, embed and score.
+    def checked(self, embedder: Embedder) -> Any:
+        """What `load` reads, once it is known that the images are there and that the model can do what the task asks for.
 
         Raises:
-            ValueError: files are missing or malformed.
+            ValueError: files are missing or malformed, or a model without region features.
         """
+        if self.needs_regions:
+            embedder.region_settings()
         data = self.load()
-        missing = check_images(self, self.images_of(data), embedder.allow_missing)
+        check_images(self, self.images_of(data), embedder.allow_missing)
+        return data
+
+    def run(self, embedder: Embedder, data: Any = None) -> Result:
+        """Embed and score.
+
+        Args:
+            data: what `checked` returned; None calls it.
+        Raises:
+            ValueError: as `checked`, and what only decoding shows.
+        """
+        data = self.checked(embedder) if data is None else data
+        embedder.begin()
         result = self.score(embedder, data)
         result.settings = embedder.settings() | result.settings | {"options": self.options()}
-        result.data["images_missing"] = missing
+        missing = sum(not image.exists() for image in embedder.unreadable)
+        result.data |= {"images_missing": missing, "images_corrupt": len(embedder.unreadable) - missing}
+        left_out = sorted(digest_of(image, portable=True) for image in embedder.unreadable)
+        result.data_digest = digest_of([data, left_out], portable=True)
         return result
 
     def path(self, *candidates: str | Path, what: str) -> Path:

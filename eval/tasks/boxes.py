@@ -158,6 +158,8 @@ class BoxTask(Task):
         templates: plain, openai7, openai80, or a text file with one template a line.
     """
 
+    needs_regions: ClassVar[bool] = True
+
     annotations: Path = Path()
     images: Path = Path()
     templates: str = "openai80"

@@ -40,6 +40,7 @@ class FGOVD(Task):
     """
 
     name: ClassVar[str] = "fgovd"
+    needs_regions: ClassVar[bool] = True
     wants: ClassVar[str] = """It wants
   DATA/fgovd/h_attributes_llava.jsonl, m_…, e_attributes_llava.jsonl, shuffle_negatives_llava.jsonl
                           hard, medium, easy, trivial: https://huggingface.co/datasets/qihoo360/FG-OVD (option annotations=FOLDER)

@@ -28,6 +28,7 @@ class Negatives(Task):
     """
 
     name: ClassVar[str] = "negatives"
+    needs_regions: ClassVar[bool] = True
     wants: ClassVar[str] = WANTS
     columns: ClassVar[str] = COLUMNS
 

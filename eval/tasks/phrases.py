@@ -31,6 +31,7 @@ class _PhraseTask(Task):
 
     wants: ClassVar[str] = WANTS
     columns: ClassVar[str] = COLUMNS
+    needs_regions: ClassVar[bool] = True
 
     root: Path = Path()
     expression: str = "short"

@@ -153,6 +153,18 @@ def test_bfloat16_and_float32_agree_roughly_and_the_mode_is_restored(tiny_fgclip
     assert (
         results["float32"]["phrases"].scores["top5"].count == results["bfloat16"]["phrases"].scores["top5"].count == 24
     )
+    random = np.random.default_rng(0)
+    images = [MemoryImage(Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8))) for _ in range(3)]
+    boxes = [Boxes(np.array([[0.1, 0.2, 0.7, 0.9]], np.float32))] * 3
+    adapter = adapter_for(model, tiny_processor)
+    plain, half = (Embedder(adapter, precision=name, progress=False) for name in ("float32", "bfloat16"))
+    for features, other in (
+        (plain.images(images)[0], half.images(images)[0]),
+        (plain.regions(images, boxes)[0], half.regions(images, boxes)[0]),
+        (plain.texts(["a", "b c"]), half.texts(["a", "b c"])),
+    ):
+        assert not torch.equal(features, other)
+        assert (features * other).sum(-1).min() > 0.999
 
 
 class CastsToBfloat16(TorchDispatchMode):
@@ -217,8 +229,7 @@ def record_folder(tmp_path_factory) -> Path:
 
 def stored(folder: Path, task: str) -> dict:
     content = json.loads((folder / "results" / f"{task}.json").read_text())
-    content.pop("seconds")
-    return content
+    return {name: value for name, value in content.items() if name not in ("seconds", "environment")}
 
 
 def test_one_and_two_processes_give_the_same_numbers(tiny_checkpoint, record_folder, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from math import comb
 from pathlib import Path
 
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from eval.metrics import (
+    accuracy_interval,
     bootstrap_interval,
     chance_recall,
     padded,
     paired_difference,
+    permutation_test,
     recall_at_k,
-    sign_test,
     top_k_accuracy,
 )
 
@@ -105,16 +106,45 @@ def test_bootstrap_covers_and_widens_with_clusters():
     assert (high - low) > 1.7 * (high_alone - low_alone)  # √5 wider, since only 40 decisions are independent
 
 
-def test_sign_test_is_the_binomial():
-    first = np.array([1] * 9 + [0] * 2 + [1] * 30, bool)
-    second = np.array([0] * 9 + [1] * 2 + [1] * 30, bool)
-    assert sign_test(first, second) == pytest.approx(2 * sum(comb(11, i) for i in range(3)) / 2**11)
-    assert sign_test(first, first) == 1.0
-    difference = paired_difference(first, second, np.arange(41))
-    assert difference["difference"] == pytest.approx(-7 / 41)
-    assert difference["low"] < -7 / 41 < difference["high"]
-    with pytest.raises(ValueError, match="41 and 40 decisions"):
-        paired_difference(first, second[1:], np.arange(41))
+def binomial(wins: int, losses: int) -> float:
+    """The two-sided sign test."""
+    return 2 * sum(comb(wins + losses, i) for i in range(min(wins, losses) + 1)) / 2 ** (wins + losses)
+
+
+@pytest.mark.parametrize(("wins", "losses", "tolerance"), [(2, 9, 1e-12), (12, 3, 0.008)])  # all swaps, random swaps
+def test_permutation_of_single_decisions_is_the_sign_test(wins, losses, tolerance):
+    first = np.array([1] * losses + [0] * wins + [1] * 30, bool)
+    second = np.array([0] * losses + [1] * wins + [1] * 30, bool)
+    alone = np.arange(len(first))
+    assert permutation_test(first, second, alone) == pytest.approx(binomial(wins, losses), abs=tolerance)
+    assert permutation_test(first, first, alone) == 1.0
+    difference = paired_difference(first, second, alone)
+    change = (wins - losses) / len(first)
+    assert difference["difference"] == pytest.approx(change)
+    assert difference["low"] < change < difference["high"]
+    with pytest.raises(ValueError, match=f"{len(first)} and {len(first) - 1} decisions"):
+        paired_difference(first, second[1:], alone)
+
+
+def test_decisions_of_one_image_are_swapped_together():
+    images = np.repeat(np.arange(6), 10)
+    better = np.repeat(np.array([1, 1, 1, 0, 0, -1]), 10)  # three images gain all ten rows, one loses them
+    first, second = better < 0, better > 0
+    swaps = [abs(np.dot(signs, (10, 10, 10, -10))) >= 20 for signs in product((1, -1), repeat=4)]
+    assert permutation_test(first, second, images) == pytest.approx(np.mean(swaps))  # 10 of 16
+    assert permutation_test(first, second, np.arange(60)) < 0.002  # as if the rows were independent
+    difference = paired_difference(first, second, images)
+    assert difference["low"] <= 0 <= difference["high"]
+    assert difference["p"] > 0.05
+
+
+def test_an_interval_where_all_are_right_is_not_empty():
+    exact = 0.025 ** (1 / 23)  # Clopper-Pearson: the share p with p^23 = 2.5 %
+    assert accuracy_interval(np.ones(23, bool)) == pytest.approx((exact, 1.0))
+    assert accuracy_interval(np.zeros(23, bool)) == pytest.approx((0.0, 1 - exact))
+    assert accuracy_interval(np.ones(46, bool), np.repeat(np.arange(23), 2)) == pytest.approx((exact, 1.0))
+    mixed = np.arange(40) % 3 == 0
+    assert accuracy_interval(mixed) == bootstrap_interval(mixed)
 
 
 def test_evaluate_loads_the_modules_from_their_folders(tmp_path, monkeypatch):

@@ -33,6 +33,8 @@ def make_result(value: float = 0.5, correct: np.ndarray | None = None, model: st
         breakdown={"colour": {"hard": Score(0.7, 12, 0.2)}},
         settings={"model": model, "resolution": "224×224", "run": "abc"},
         data={"rows_hard": len(correct)},
+        data_digest=f"{len(correct)} rows",
+        environment={"torch": "2.0", "finished": "2026-01-01T00:00:00+00:00"},
         seconds=1.5,
         outcomes={"hard": correct},
         groups={"hard": np.arange(len(correct))},
@@ -98,7 +100,33 @@ def test_comparison_finds_a_real_difference_and_no_other():
         assert float(row[4]) == pytest.approx(100 * (after.mean() - before.mean()), abs=0.06)
     assert "From mine to new" in section.parts[0]
     other_data = comparison({"fgovd": make_result(0.5, before[:9])}, {"fgovd": make_result(0.5, before)})
-    assert "Not compared" in other_data.parts[-1]
+    assert other_data.parts == ["fgovd is not compared: the two runs decided on other images, boxes or texts."]
+    alone = comparison({}, {"fgovd": make_result(0.5, before)})
+    assert alone.parts == ["fgovd is not compared: the earlier run lacks it."]
+    finer = make_result(0.5, before)
+    finer.settings["resolution"] = "336×336"
+    remarks = comparison({"fgovd": make_result(0.5, before)}, {"fgovd": finer}).parts[2:]
+    assert remarks == ["fgovd was made with other settings: resolution 224×224 → 336×336."]
+
+
+def test_boxes_are_marked_as_partial_and_shown_by_both_readings_of_the_paper():
+    scores = {"top1": Score(0.5, 9, 0.01), "top1_class_mean": Score(0.4, 3, 0.01)}
+    table = beside_paper(Result("coco_boxes", scores, settings={"model": "mine"}), PAPER["coco_boxes"][0])
+    rows = [[text_of(cell) for cell in row] for row in table.rows]
+    assert rows[-4:-2] == [["mine", "this run", "50.0"], ["mine", "this run, class mean", "40.0"]]
+    assert rows[-2] == ["difference", "to FG-CLIP ViT-B/16", "-2.3"]
+    assert len(table.own) == 2
+    assert "NOT COMPARABLE, this run has other data: top1 9 instead of 36,335" in table.caption
+    assert "leaves open whether its accuracy is over boxes" in table.caption
+
+
+def test_tasks_of_different_machines_are_told_apart():
+    first, second = make_result(), make_result()
+    document = report({"a": first, "b": second})
+    assert [table.rows for table in document.sections[-1].parts] == [[["torch", "2.0"]]]
+    second.environment = {"torch": "2.1"}
+    tables = report({"a": first, "b": second}).sections[-1].parts
+    assert [(table.caption, table.rows) for table in tables] == [("a", [["torch", "2.0"]]), ("b", [["torch", "2.1"]])]
 
 
 class _Balanced(HTMLParser):
@@ -122,7 +150,7 @@ class _Balanced(HTMLParser):
 
 def test_html_is_balanced_self_contained_and_escapes_what_data_says():
     hostile = make_result(model="<script>alert(1)</script> | *x*")
-    document = report({"fgovd": hostile}, {"torch": "2"})
+    document = report({"fgovd": hostile})
     page = to_html(document)
     parser = _Balanced()
     parser.feed(page)
