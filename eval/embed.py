@@ -328,8 +328,9 @@ class Embedder:
         todo = [batches[i] for number, _ in mine for i in shards[number]]
         # A worker costs about as much to start as a few batches to load.
         workers = min(self.num_workers, len(todo) // 4)
-        # Forked, since `prepare` belongs to this object: a spawned worker would need a copy of the model.
-        forked = "fork" in multiprocessing.get_all_start_methods()
+        # Forked, since `prepare` belongs to this object: a spawned worker would need a copy of the model. Apple's Metal does
+        # not survive a fork.
+        forked = "fork" in multiprocessing.get_all_start_methods() and self.device.type != "mps"
         loader = DataLoader(
             _Batches(todo, prepare),
             batch_size=1,

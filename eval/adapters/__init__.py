@@ -106,4 +106,9 @@ def _load(checkpoint: str, kwargs: dict[str, str], custom: str | None) -> ModelA
             f"{checkpoint} is of type {kind!r}; there are adapters for {', '.join(_BY_TYPE)}, open_clip:NAME and longclip:FILE. "
             "For another model write a subclass of eval.adapters.ModelAdapter and pass it by --adapter."
         )
-    return _BY_TYPE[kind].from_pretrained(checkpoint, **kwargs)
+    try:
+        return _BY_TYPE[kind].from_pretrained(checkpoint, **kwargs)
+    except OSError as error:
+        raise ValueError(
+            f"{checkpoint} is not complete: an evaluation needs weights, image processor and tokenizer. {error}"
+        ) from None
