@@ -269,7 +269,9 @@ def test_load_adapter_chooses_by_config(tiny_checkpoint, tiny_clip, tiny_process
     (tmp_path / "clip/config.json").write_text(json.dumps(config))
     assert isinstance(load_adapter(str(tmp_path / "clip")), FGCLIPAdapter)
     (tmp_path / "clip/processor_config.json").unlink()
-    with pytest.raises(ValueError, match="is not complete: an evaluation needs weights, image processor and tokenizer"):
+    with pytest.raises(
+        ValueError, match="is not complete: an evaluation needs weights, image processor and tokenizer"
+    ):
         load_adapter(str(tmp_path / "clip"))
     (tmp_path / "clip/config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="of type 'bert'; there are adapters for fgclip, clip"):
