@@ -125,5 +125,5 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
-        sys.exit(f"python -m eval.visualize: error: {error}")
+    except (ValueError, OSError) as error:  # OSError: a checkpoint or a disk that lacks something
+        sys.exit(f"python -m eval.visualize: error: {' '.join(str(error).split())}")
