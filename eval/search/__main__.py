@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         summary = build(collection, embedder, args.output, args.grid, args.shard_size, args.index_type)
         rate = f", {summary.embedded_now / summary.seconds:.1f} images/s" if summary.embedded_now else ""
         if summary.changed_shards:
-            print(f"{summary.changed_shards} of the shards embedded again, since images of theirs have changed")
+            print(
+                f"{summary.changed_shards} of the shards embedded again: images of theirs have changed, or an earlier version had "
+                "not noted them"
+            )
         print(
             f"{summary.images} images ({summary.unreadable} unreadable), {summary.embedded_now} embedded now{rate}; "
             f"{summary.vectors} vectors in {args.output}"
@@ -66,6 +69,8 @@ def _check_query(args: argparse.Namespace) -> None:
         raise ValueError("--box is a region of --image; it was given with --text. Leave out one of the two.")
     if args.image is not None and args.long:
         raise ValueError("--long is about --text; it was given with --image. Leave it out.")
+    if args.text is not None and not args.text.strip():
+        raise ValueError("--text is empty; pass what to look for.")
     if args.top < 1:
         raise ValueError(f"--top, the number of hits, must be at least 1; got {args.top}.")
 
@@ -114,5 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError) as error:  # OSError: a checkpoint or a disk that lacks something
+    except ValueError as error:
+        sys.exit(f"python -m eval.search: error: {error}")
+    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
         sys.exit(f"python -m eval.search: error: {' '.join(str(error).split())}")

@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
 
 def similarity(args: argparse.Namespace) -> list[Path]:
     """Dense similarity maps: figure 4 with several models, figure 5 with several phrases."""
+    _check_texts("--phrase", args.phrase)
     images = [_open(path) for path in args.image]  # before the models: a wrong path is told at once
     figure = similarity_figure(args.output / "similarity.png", _models(args.model), images, args.phrase)
     body = f"<figure>{file_tag(figure, 'similarity maps')}<figcaption>Cosine of every patch with each phrase; yellow is high, each map stretched to its own range.</figcaption></figure>"
@@ -54,6 +55,7 @@ def captions(args: argparse.Namespace) -> list[Path]:
     """One region against several captions: table 7."""
     image = _open(args.image)
     box = _box(args.box, args.image, image)
+    _check_texts("--caption", args.caption)
     if len(args.caption) < 2:
         raise ValueError("--caption is needed twice at least, the true caption first.")
     return write_caption_table(args.output, _models(args.model), image, box, args.caption, args.region_features)
@@ -74,6 +76,7 @@ def failures(args: argparse.Namespace) -> list[Path]:
     )
     found, wrong, total = find_failures(task, embedder, subset, args.count)
     title = f"{adapter.name} on {args.task} {subset}: {wrong} of {total} wrong, the {len(found)} clearest"
+    print(title)
     return write_failures(args.output, found, title)
 
 
@@ -117,6 +120,11 @@ def _options(options: Sequence[str]) -> dict[str, str]:
         if not (name and equals):
             raise ValueError(f"--option looks like NAME=VALUE, e.g. images=/data/coco; got {option!r}.")
     return dict(option.split("=", 1) for option in options)
+
+
+def _check_texts(option: str, texts: Sequence[str]) -> None:
+    if not all(text.strip() for text in texts):
+        raise ValueError(f"{option} is empty; pass a text.")
 
 
 def _open(path: Path) -> Image.Image:
@@ -184,5 +192,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError) as error:  # OSError: a checkpoint or a disk that lacks something
+    except ValueError as error:
+        sys.exit(f"python -m eval.visualize: error: {error}")
+    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
         sys.exit(f"python -m eval.visualize: error: {' '.join(str(error).split())}")

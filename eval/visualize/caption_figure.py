@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def caption_figure(path: Path, image: Image.Image, box: NormalisedBox, table: Ta
     from matplotlib.figure import Figure
 
     rows = [_lines([text_of(row[0])], CAPTION_LETTERS) for row in table.rows]
-    heads = _lines(table.header[1:], MODEL_LETTERS)
+    heads = [name_in_lines(name, MODEL_LETTERS) for name in table.header[1:]]
     heights = [_height(heads), *map(_height, rows)]
     scale = min(PICTURE[0] / image.width, PICTURE[1] / image.height)
     picture = image.width * scale, image.height * scale
@@ -101,8 +103,19 @@ def _text(axis: Any, x: float, y: float, text: str, **style: Any) -> None:
     axis.text(x, y, text, parse_math=False, **style)  # a price in dollars is no formula
 
 
-def _lines(texts: list[str] | Any, letters: int) -> list[str]:
+def _lines(texts: Sequence[str], letters: int) -> list[str]:
     return ["\n".join(textwrap.wrap(text, letters)) for text in texts]
+
+
+def name_in_lines(name: str, letters: int) -> str:
+    """A model's name in lines of at most `letters`, broken behind /, _, - or a blank where that is possible."""
+    lines = [""]
+    for part in re.split(r"(?<=[/_ -])", name):
+        if len(lines[-1]) + len(part) <= letters:
+            lines[-1] += part
+        else:
+            lines += [part[i : i + letters] for i in range(0, len(part), letters)]
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 def _height(texts: list[str]) -> float:

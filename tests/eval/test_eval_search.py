@@ -173,6 +173,7 @@ def test_options_that_would_go_unused_are_refused(tmp_path):
     query = ["query", str(tmp_path), "--model", "none"]
     for options, message in (
         (["--text", "a", "--box", "1", "2", "3", "4"], "--box is a region of --image"),
+        (["--text", " "], "--text is empty"),
         (["--image", "a.png", "--long"], "--long is about --text"),
         (["--text", "a", "--top", "0"], "--top, the number of hits, must be at least 1; got 0"),
     ):

@@ -15,7 +15,7 @@ from eval.report.document import Cell, Table
 from eval.similarity import overlay, similarity_figure, similarity_maps
 from eval.tasks import make_task
 from eval.visualize.__main__ import headings, main
-from eval.visualize.caption_figure import DPI, MARGIN, MODEL_WIDTH, caption_figure
+from eval.visualize.caption_figure import DPI, MARGIN, MODEL_WIDTH, caption_figure, name_in_lines
 from eval.visualize.failures import Failure, find_failures, write_failures
 from eval.visualize.region_captions import region_caption_scores
 
@@ -185,6 +185,12 @@ def test_figure_of_captions_holds_image_and_table(size, tmp_path):
     assert max(lengths) == pytest.approx(2 * min(lengths), abs=3)
 
 
+def test_names_are_broken_where_their_parts_end():
+    assert name_in_lines("openai/clip-vit-base-patch16", 13) == "openai/clip-\nvit-base-\npatch16"
+    assert name_in_lines("q7/stage2 (1)", 13) == "q7/stage2 (1)"
+    assert name_in_lines("abcdefghij", 4) == "abcd\nefgh\nij"
+
+
 def test_titles_of_the_contact_sheet_are_not_cut(two_halves, tmp_path):
     long = "a dark yellow dotted star with a light yellow border that is rather long"
     failures = [Failure(MemoryImage(two_halves.resize((64, 64))), (0.5, 0, 1, 1), long, long, 0.1, 2)] * 4
@@ -206,6 +212,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(fgovd, tmp_path):
         ([*failures, "--option", "foo"], "NAME=VALUE, e.g. .*; got 'foo'"),
         ([*failures, "--count", "0"], "at least 1; got 0"),
         ([*failures, "--task", "negatives", "--subset", "easy"], "--subset is about --task fgovd"),
+        ([*captions, "0,0,9,9", "--caption", " "], "--caption is empty"),
         (["similarity", "--image", "none.png", "--phrase", "a"], "none.png does not exist"),
     ):
         with pytest.raises(ValueError, match=message):
