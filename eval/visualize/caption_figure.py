@@ -50,7 +50,7 @@ def caption_figure(path: Path, image: Image.Image, box: NormalisedBox, table: Ta
     left = MARGIN + picture[0] + GAP
     width = left + CAPTION_WIDTH + MODEL_WIDTH * len(heads) + MARGIN
     top = MARGIN + 0.4
-    foot = _lines([note], int((width - 2 * MARGIN) / 0.072))
+    foot = _lines([note], int((width - 2 * MARGIN) / 0.067))
     bottom = top + max(picture[1], sum(heights)) + 0.15
     figure = Figure(figsize=(width, bottom + _height(foot) + MARGIN / 2), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1))

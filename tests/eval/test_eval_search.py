@@ -181,7 +181,7 @@ def test_options_that_would_go_unused_are_refused(tmp_path):
             main([*query, *options])
 
 
-def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, capsys):
+def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, capsys, caplog):
     model = ["--model", str(tiny_checkpoint)]
     main(["index", str(photos), *model, "--output", str(tmp_path / "index")])
     assert "12 images (1 unreadable), 12 embedded now" in capsys.readouterr().out
@@ -194,8 +194,10 @@ def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, caps
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].endswith("folder1/03.png")
-    with pytest.raises(ValueError, match=r"--box 9 9 9 20 in .*03.png \(50×40\): box"):
+    with pytest.raises(ValueError, match=r"--box 9 9 9 20 in .*03.png \(50×40 pixels\): box"):
         main(["query", str(tmp_path / "index"), *model, "--image", image, "--box", "9", "9", "9", "20"])
+    main(["query", str(tmp_path / "index"), *model, "--image", image, "--box", "9", "9", "99", "20"])
+    assert "reaches out of the image" in caplog.text
 
 
 def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_path, photos, monkeypatch):
