@@ -4,15 +4,18 @@
     python -m training.ablation --output outputs/ablation_photos --train_data DIR/train --test_data DIR/dev
 
 Without --train_data it generates the sample. Every model is trained from random weights and evaluated on unseen data; a
-run that was stopped goes on where it was. The table gives mean and standard deviation over the seeds.
+run that was stopped goes on where it was, and --seeds may grow; with other data, recipes or steps it is refused. The table
+gives mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,11 @@ import numpy as np
 import yaml
 from transformers import logging as transformers_logging
 
+from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.sample import generate_sample
 from eval import Result, evaluate_model
 from eval.environment import environment
+from eval.names import name_of
 from eval.report.document import Cell, Document, Section, Table
 from eval.report.html import to_html
 from eval.report.markdown import to_markdown
@@ -40,6 +45,8 @@ from .scratch import create_checkpoint, texts_of
 from .stages import train
 
 RECIPES = Path(__file__).parent / "recipes"
+SETUP_FILE = "setup.json"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,14 +75,122 @@ Scores = dict[str, dict[str, list[Result]]]  # variant → task → one result a
 
 @dataclass(frozen=True)
 class Setup:
-    """What is trained on what, and how it is measured."""
+    """What is trained on what, and how it is measured.
+
+    Attributes:
+        test_data: None for the generated sample, which holds its own.
+        images: scenes to generate for training; None with data of one's own.
+        steps: of each stage, instead of its recipe's; None for the recipe's.
+    """
 
     output: Path
     train_data: Path
+    test_data: Path | None
+    images: int | None
     tasks: Mapping[str, Mapping[str, Any]]
     model_recipe: Path
     stage_recipes: Mapping[type[FGCLIPTrainingArguments], Path]
     steps: Mapping[type[FGCLIPTrainingArguments], int | None]
+
+
+def described(setup: Setup) -> dict[str, Any]:
+    """All that a number of the table depends on beside the seed, as JSON types; no path, so that folders may move.
+
+    Raises:
+        ValueError: a recipe that is not there or holds no settings.
+    """
+    stages = {}
+    for number, stage in enumerate((Stage1Arguments, Stage2Arguments), 1):
+        steps = setup.steps[stage]
+        stages[f"stage{number}"] = _recipe(setup.stage_recipes[stage]) | ({"max_steps": steps} if steps else {})
+    if setup.test_data is None:
+        data: dict[str, Any] = {"images": setup.images}
+    else:
+        data = {"train_data": _data_identity(setup.train_data), "test_data": _data_identity(setup.test_data)}
+    tasks = {
+        name: {option: value for option, value in options.items() if not isinstance(value, Path)}
+        for name, options in setup.tasks.items()
+    }
+    variants = {v.name: {"start": v.start, "alpha": v.regional, "beta": v.hard} for v in VARIANTS}
+    whole = {**data, "model": _recipe(setup.model_recipe), **stages, "tasks": tasks, "variants": variants}
+    return json.loads(json.dumps(whole, default=str))
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not a file; a recipe is a YAML file as those in {RECIPES.name}/ beside this script."
+        )
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds {type(settings).__name__}; a recipe is a YAML file of NAME: VALUE.")
+    return settings
+
+
+def _data_identity(folder: Path) -> str:
+    """Names and sizes of all files, and the contents of the annotations, whose size an edit may leave as it was."""
+    digest = hashlib.sha256(fingerprint(str(folder), times=False).encode())
+    for path in sorted((folder / "jsonfiles").glob("*.json*")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (`stage1.max_steps`, value)."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def check_setup(output: Path, setup: Mapping[str, Any]) -> None:
+    """Refuse a folder whose checkpoints and results come from another setup: they would be reported as this one's.
+
+    Args:
+        setup: of `described`.
+    Raises:
+        ValueError: another setup, or a file that cannot be read.
+    """
+    path = output / SETUP_FILE
+    if not path.exists():
+        if any(output.glob("seed_*/*")):
+            logger.warning(
+                "%s holds models but no %s: it was begun by an earlier version, and whether data, recipes and steps "
+                "were those of now cannot be told. Its models are taken as they are; delete the folder if in doubt.",
+                output,
+                SETUP_FILE,
+            )
+        return
+    try:
+        found, now = dict(_flat(json.loads(path.read_text(encoding="utf-8")))), dict(_flat(setup))
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); take another --output, or delete {output}.") from None
+    names = [name for name in {**found, **now} if found.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(
+            f"{name} was {found.get(name, 'not set')}, is {now.get(name, 'not set')}" for name in names
+        )
+        raise ValueError(
+            f"{output} holds models and results of another setup ({changes}). Take another --output, or delete the folder."
+        )
+
+
+def begin(setup: Setup, dry: bool = False) -> None:
+    """Check the output folder, generate the sample where no data was given, and note the setup; `dry` only checks.
+
+    Raises:
+        ValueError: the folder holds another setup or another sample, or a recipe is wrong.
+    """
+    settings = described(setup)
+    check_setup(setup.output, settings)
+    if dry:
+        return
+    if setup.images is not None:
+        generate_sample(setup.train_data.parent, seed=0, train=setup.images, test=max(setup.images // 8, 32))
+    write_atomically(setup.output / SETUP_FILE, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def run_seed(setup: Setup, seed: int) -> dict[str, dict[str, Result]]:
@@ -177,31 +292,35 @@ def write_ablation(output: Path, scores: Scores, about: str) -> list[Path]:
 
 
 def run(setup: Setup, seeds: Sequence[int], about: str) -> Scores:
-    """All seeds; the table is written anew after each, so that a long run can be watched."""
+    """All seeds, after `begin`; the table is written anew after each, so that a long run can be watched."""
     scores: Scores = {}
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
         for variant, by_task in run_seed(setup, seed).items():
             for task, result in by_task.items():
                 scores.setdefault(variant, {}).setdefault(task, []).append(result)
-        for path in write_ablation(
-            setup.output, scores, f"{about}; seeds so far: {len(next(iter(scores['random'].values())))}"
-        ):
+        done = ", ".join(map(str, seeds[: number + 1]))
+        for path in write_ablation(setup.output, scores, f"{about}; seeds so far: {done}"):
             print(f"wrote {path}")
     return scores
 
 
 def setup_from(arguments: argparse.Namespace) -> Setup:
-    """Paths and tasks; generates the sample where no data is given.
+    """Paths and tasks.
 
     Raises:
-        ValueError: only one of the two data folders, or a folder that is not there.
+        ValueError: only one of the two data folders, a folder that is not there, or fewer than one step.
     """
+    for name in ("stage1_steps", "stage2_steps"):
+        steps = getattr(arguments, name)
+        if steps is not None and steps < 1:
+            raise ValueError(f"--{name} must be at least 1; got {steps}. Leave it out for the recipe's.")
+    repeated = sorted({seed for seed in arguments.seeds if arguments.seeds.count(seed) > 1})
+    if repeated:
+        raise ValueError(f"--seeds must differ; got {', '.join(map(str, repeated))} more than once.")
     if (arguments.train_data is None) != (arguments.test_data is None):
         raise ValueError("--train_data and --test_data go together; without both the sample is generated.")
     if arguments.train_data is None:
         sample = arguments.output / "sample"
-        if not arguments.dry_run:
-            generate_sample(sample, seed=0, train=arguments.images, test=max(arguments.images // 8, 32))
         test: dict[str, Any] = {"data": sample, "root": "test"}
         tasks: dict[str, Mapping[str, Any]] = {
             "retrieval": {**test, "limit": 200},
@@ -221,6 +340,8 @@ def setup_from(arguments: argparse.Namespace) -> Setup:
     return Setup(
         arguments.output,
         train_data,
+        arguments.test_data,
+        arguments.images if arguments.train_data is None else None,
         tasks,
         arguments.model_recipe or RECIPES / f"{recipe}_model.yaml",
         {
@@ -256,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformers_logging.set_verbosity_error()
     try:
         setup = setup_from(parsed)
+        begin(setup, parsed.dry_run)
     except ValueError as error:
         sys.exit(f"error: {error}")
     if parsed.dry_run:
@@ -265,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"seed {seed}: {variant.name} from {variant.start}, alpha {variant.regional}, beta {variant.hard}, on {setup.train_data}"
                 )
         return
-    run(setup, parsed.seeds, f"Trained on {setup.train_data}, from random weights")
+    run(setup, parsed.seeds, f"Trained on {name_of(setup.train_data)}, from random weights")
 
 
 if __name__ == "__main__":

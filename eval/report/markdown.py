@@ -21,8 +21,9 @@ def _table(table: Table) -> str:
         cells = [_plain(text_of(cell)) for cell in row]
         rows.append([f"**{cell}**" if number in table.own and cell else cell for cell in cells])
     rule = [":--" if i < table.left else "--:" for i in range(len(table.header))]
-    body = "\n".join("| " + " | ".join(row) + " |" for row in [list(table.header), rule, *rows])
-    return f"{table.caption}\n\n{body}" if table.caption else body
+    header = [_plain(name) for name in table.header]  # may be the name of a model
+    body = "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+    return f"{_plain(table.caption)}\n\n{body}" if table.caption else body
 
 
 def _plain(text: str) -> str:

@@ -8,16 +8,22 @@ python -m eval.search query photos-index --model MODEL --image mug.jpg --box 40 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from eval.adapters import load_adapter
 from eval.embed import PRECISIONS, Embedder
-from eval.images import ImageFile
+from eval.images import Boxes, ImageFile, clip_boxes
 from eval.search.build import build
 from eval.search.index import SearchIndex
 from eval.search.source import open_collection
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,14 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ValueError: whatever is wrong with model, images or index.
     """
     args = _parser().parse_args(arguments)
+    if args.command == "query":
+        _check_query(args)  # before the model is loaded
+    collection = open_collection(args.images, args.split, args.column) if args.command == "index" else None
     adapter = load_adapter(args.model, revision=args.revision)
     embedder = Embedder(
         adapter, args.batch_size, args.num_workers, args.precision, allow_missing=True, distributed=False
     )
-    if args.command == "index":
-        collection = open_collection(args.images, args.split, args.column)
+    if collection is not None:
         summary = build(collection, embedder, args.output, args.grid, args.shard_size, args.index_type)
         rate = f", {summary.embedded_now / summary.seconds:.1f} images/s" if summary.embedded_now else ""
+        if summary.changed_shards:
+            print(
+                f"{summary.changed_shards} of the shards embedded again: images of theirs have changed, or an earlier version had "
+                "not noted them"
+            )
         print(
             f"{summary.images} images ({summary.unreadable} unreadable), {summary.embedded_now} embedded now{rate}; "
             f"{summary.vectors} vectors in {args.output}"
@@ -43,35 +56,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hits = index.by_text(args.text, args.top, args.long)
     else:
         image = ImageFile(args.image).open()
+        if args.box is not None:
+            _check_box(args.box, args.image, image)
         hits = index.by_image(image, args.top) if args.box is None else index.by_region(image, args.box, args.top)
     for rank, hit in enumerate(hits, 1):
         where = "" if hit.box == (0.0, 0.0, 1.0, 1.0) else "  box " + " ".join(f"{side:.2f}" for side in hit.box)
         print(f"{rank:>3}  {hit.score:.4f}  {hit.name}{where}")
 
 
+def _check_query(args: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: options that would go unused, or no hit asked for.
+    """
+    if args.text is not None and args.box is not None:
+        raise ValueError("--box is a region of --image; it was given with --text. Leave out one of the two.")
+    if args.image is not None and args.long:
+        raise ValueError("--long is about --text; it was given with --image. Leave it out.")
+    if args.text is not None and not args.text.strip():
+        raise ValueError("--text is empty; pass what to look for.")
+    if args.top < 1:
+        raise ValueError(f"--top, the number of hits, must be at least 1; got {args.top}.")
+
+
+def _check_box(box: Sequence[float], path: Path, image: Image.Image) -> None:
+    """Warns of a box that reaches out of the image and will be cut to it.
+
+    Raises:
+        ValueError: no box of this image; the message names the file.
+    """
+    what = f"--box {' '.join(f'{side:g}' for side in box)} in {path} ({image.width}×{image.height} pixels)"
+    _, outside = clip_boxes([Boxes(np.array([box]), image.size).normalised()], [what])
+    if outside:
+        logger.warning("%s reaches out of the image and is cut to it.", what)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    index = commands.add_parser("index", help="embed images and build the index; goes on where it was interrupted")
+    index = commands.add_parser(
+        "index",
+        help="embed images and build the index; goes on where it was interrupted, and again where images changed",
+        allow_abbrev=False,
+    )
     index.add_argument("images", help="folder, or user/name of a data set on the Hub")
     index.add_argument("--output", type=Path, required=True, help="folder for the parquet shards and the index")
-    index.add_argument("--split", default="train", help="of a data set")
-    index.add_argument("--column", default="image", help="of a data set")
+    index.add_argument("--split", default="train", help="of a data set (default: train)")
+    index.add_argument("--column", default="image", help="of a data set (default: image)")
     index.add_argument(
         "--grid", type=int, default=0, help="also embed N x N boxes of each image, to find small things"
     )
-    index.add_argument("--shard_size", type=int, default=4096, help="images a parquet file")
+    index.add_argument("--shard_size", type=int, default=4096, help="images a parquet file (default: 4096)")
     index.add_argument("--index_type", default="Flat", help='of faiss.index_factory, e.g. "IVF4096,PQ64" for millions')
-    query = commands.add_parser("query", help="search an index")
+    query = commands.add_parser("query", help="search an index", allow_abbrev=False)
     query.add_argument("index", type=Path, help="--output of `index`")
     what = query.add_mutually_exclusive_group(required=True)
-    what.add_argument("--text")
-    what.add_argument("--image", type=Path)
+    what.add_argument("--text", help="find images that fit it")
+    what.add_argument("--image", type=Path, help="find images like it, or with --box like a region of it")
     query.add_argument("--long", action="store_true", help="the text is a long caption")
     query.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help="of --image, in pixels")
-    query.add_argument("--top", type=int, default=10)
+    query.add_argument("--top", type=int, default=10, help="how many hits (default: 10)")
     for command in (index, query):
         command.add_argument("--model", required=True, help="FG-CLIP (or another model of eval) as folder or Hub id")
         command.add_argument("--revision", help="of the model on the Hub")
@@ -88,3 +136,5 @@ if __name__ == "__main__":
         main()
     except ValueError as error:
         sys.exit(f"python -m eval.search: error: {error}")
+    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
+        sys.exit(f"python -m eval.search: error: {' '.join(str(error).split())}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,20 @@ SETTINGS_FILE = "settings.json"
 INDEX_FILE = "index.faiss"
 EMBEDDINGS = "embeddings"
 WHOLE = [0.0, 0.0, 1.0, 1.0]
+# In a shard's metadata: the digest of the images that it was made from.
+DIGEST = b"fgclip.images"
 # Largest share of the training vectors that an index which has to be trained (IVF, PQ) is shown.
 TRAINING_VECTORS = 200_000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of `build` did."""
+    """What a run of `build` did; `changed_shards` were there, but some of their images are others now."""
 
     images: int
     unreadable: int
     embedded_now: int
+    changed_shards: int
     vectors: int
     seconds: float
 
@@ -49,6 +53,8 @@ def build(
 ) -> Summary:
     """Embeds what is not embedded yet and writes the index. Start it again after an interruption: it goes on.
 
+    A shard some of whose images have changed, or could not be read and now can, is embedded again.
+
     Args:
         collection: images and their names.
         embedder: with `allow_missing`, broken images are counted and left out.
@@ -58,25 +64,36 @@ def build(
         index_type: for faiss.index_factory: "Flat" (exact) up to a few million vectors, "IVF4096,PQ64" beyond.
 
     Raises:
-        ValueError: for a folder that holds embeddings made otherwise, or without FAISS.
+        ValueError: for a folder that holds embeddings made otherwise, settings out of range, or without FAISS.
     """
     require_faiss()
+    if grid < 0 or shard_size < 1:
+        raise ValueError(f"grid must be at least 0 and shard_size at least 1; got {grid} and {shard_size}.")
     output = Path(output)
     _check_settings(output, _settings(collection, embedder, grid, shard_size))
-    started, now = time.perf_counter(), 0
+    started, now, changed = time.perf_counter(), 0, 0
     shards = list(slices(len(collection.images), shard_size))
     bar = tqdm(total=len(collection.images), desc="embedding", unit="image", disable=not embedder.progress)
     for number, (start, end) in enumerate(shards):
         path = output / EMBEDDINGS / f"{number:05d}.parquet"
-        if not path.exists():
-            _write(path, _embed(collection, embedder, start, end, grid))
+        digest = collection.digest(start, end)  # before the images are read: a change meanwhile is noticed next time
+        if not _is_current(path, digest):
+            changed += path.exists()
+            (output / INDEX_FILE).unlink(missing_ok=True)  # its rows are those of the shards until now
+            table = _embed(collection, embedder, start, end, grid)
+            _write(path, table.replace_schema_metadata({DIGEST: digest.encode()}))
             now += end - start
         bar.update(end - start)
     bar.close()
     seconds = time.perf_counter() - started
     vectors = _write_index(output, len(shards), index_type)
     readable = sum(len(np.unique(table["item"].to_numpy())) for table in read_shards(output, len(shards), ["item"]))
-    return Summary(len(collection.images), len(collection.images) - readable, now, vectors, seconds)
+    return Summary(len(collection.images), len(collection.images) - readable, now, changed, vectors, seconds)
+
+
+def _is_current(path: Path, digest: str) -> bool:
+    """Whether a shard is there and made from these very images."""
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(DIGEST) == digest.encode()
 
 
 def read_shards(output: Path, shards: int, columns: list[str] | None = None):
@@ -150,17 +167,31 @@ def _write_index(output: Path, shards: int, index_type: str) -> int:
     first = next((matrix for matrix in matrices if len(matrix)), None)
     if first is None:
         raise ValueError(f"None of the images could be read; {output} holds no embedding to search.")
-    index = faiss.index_factory(first.shape[1], index_type, faiss.METRIC_INNER_PRODUCT)
+    try:
+        index = faiss.index_factory(first.shape[1], index_type, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ValueError(f"FAISS makes no index of type {index_type!r}: {_reason(error)}.") from None
     if not index.is_trained:
         sample = np.concatenate([matrix_of(table) for table in read_shards(output, shards, ["embedding"])])
         chosen = np.random.default_rng(0).permutation(len(sample))[:TRAINING_VECTORS]
-        index.train(sample[chosen])
+        try:
+            index.train(sample[chosen])
+        except RuntimeError as error:
+            raise ValueError(
+                f"an index of type {index_type!r} cannot be trained on {len(chosen)} vectors: {_reason(error)}. Choose fewer "
+                "clusters, or Flat, and start again: the embeddings are kept."
+            ) from None
     for table in read_shards(output, shards, ["embedding"]):
         index.add(matrix_of(table))
     temporary = output / f".{INDEX_FILE}.{os.getpid()}"
     faiss.write_index(index, str(temporary))
     os.replace(temporary, output / INDEX_FILE)
     return index.ntotal
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without its place in the source."""
+    return re.sub(r".*(?: failed|\.cpp:\d+): ", "", str(error), flags=re.DOTALL)
 
 
 def _settings(collection: Collection, embedder: Embedder, grid: int, shard_size: int) -> dict[str, Any]:

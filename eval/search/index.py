@@ -70,7 +70,13 @@ class SearchIndex:
         return self.search(features.numpy(), top)[0]
 
     def search(self, queries: np.ndarray, top: int = 10) -> list[list[Hit]]:
-        """(Q, D) normalised queries to Q lists of hits, each image once with its best box."""
+        """(Q, D) normalised queries to Q lists of hits, each image once with its best box.
+
+        Raises:
+            ValueError: fewer than one hit asked for.
+        """
+        if top < 1:
+            raise ValueError(f"top, the number of hits, must be at least 1; got {top}.")
         # Every image has several rows when boxes were embedded, and the best of them may be neighbours.
         scores, rows = self._index.search(queries.astype(np.float32), min(top * self._per_image, self._index.ntotal))
         return [self._hits(row, score, top) for row, score in zip(rows, scores, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,11 @@ class Collection:
     names: Sequence[str]
     images: Sequence[ImageSource]
 
+    def digest(self, start: int, end: int) -> str:
+        """Changes whenever one of these images does, so that embeddings made of an earlier one are noticed."""
+        lines = "\n".join(image.identity() for image in self.images[start:end])
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()[:32]
+
 
 def open_collection(
     source: str, split: str = "train", column: str = "image", revision: str | None = None
@@ -29,7 +36,7 @@ def open_collection(
         ValueError: for a folder without images, and for a data set without that split or column.
     """
     if Path(source).is_dir():
-        root = Path(source)
+        root = Path(os.path.abspath(source))  # images keep their identity, whatever folder the command is run from
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
             raise ValueError(f"{source} holds no image; known are {', '.join(sorted(SUFFIXES))}.")

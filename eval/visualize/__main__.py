@@ -8,19 +8,25 @@ python -m eval.visualize failures --model A --data DIR --subset hard --output DI
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from eval.adapters import ModelAdapter, load_adapter
 from eval.embed import Embedder
-from eval.images import ImageFile
+from eval.figures import require_matplotlib
+from eval.images import Boxes, ImageFile, clip_boxes
 from eval.similarity import similarity_figure
 from eval.tasks import make_task
 from eval.visualize.failures import find_failures, write_failures
-from eval.visualize.pages import file_tag, write_page
-from eval.visualize.region_captions import Box, write_caption_table
+from eval.visualize.pages import NormalisedBox, file_tag, write_page
+from eval.visualize.region_captions import write_caption_table
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
@@ -30,6 +36,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
         ValueError: whatever is wrong with model, images, boxes or data.
     """
     args = _parser().parse_args(arguments)
+    require_matplotlib()  # before a model is loaded
     paths = {"similarity": similarity, "captions": captions, "failures": failures}[args.command](args)
     print("\n".join(f"wrote {path}" for path in paths))
     return paths
@@ -37,9 +44,9 @@ def main(arguments: list[str] | None = None) -> list[Path]:
 
 def similarity(args: argparse.Namespace) -> list[Path]:
     """Dense similarity maps: figure 4 with several models, figure 5 with several phrases."""
-    figure = similarity_figure(
-        args.output / "similarity.png", _models(args.model), [_open(p) for p in args.image], args.phrase
-    )
+    _check_texts("--phrase", args.phrase)
+    images = [_open(path) for path in args.image]  # before the models: a wrong path is told at once
+    figure = similarity_figure(args.output / "similarity.png", _models(args.model), images, args.phrase)
     body = f"<figure>{file_tag(figure, 'similarity maps')}<figcaption>Cosine of every patch with each phrase; yellow is high, each map stretched to its own range.</figcaption></figure>"
     return [figure, write_page(args.output / "similarity.html", "Dense similarity maps", body)]
 
@@ -47,44 +54,99 @@ def similarity(args: argparse.Namespace) -> list[Path]:
 def captions(args: argparse.Namespace) -> list[Path]:
     """One region against several captions: table 7."""
     image = _open(args.image)
-    return write_caption_table(
-        args.output, _models(args.model), image, _box(args.box, image), args.caption, args.region_features
-    )
+    box = _box(args.box, args.image, image)
+    _check_texts("--caption", args.caption)
+    if len(args.caption) < 2:
+        raise ValueError("--caption is needed twice at least, the true caption first.")
+    return write_caption_table(args.output, _models(args.model), image, box, args.caption, args.region_features)
 
 
 def failures(args: argparse.Namespace) -> list[Path]:
     """FG-OVD failures."""
-    options = {"data": args.data} | dict(option.split("=", 1) for option in args.option)
-    task = make_task(args.task, options)
+    if args.count < 1:
+        raise ValueError(f"--count, how many to show, must be at least 1; got {args.count}.")
+    if args.task == "negatives" and args.subset is not None:
+        raise ValueError(f"--subset is about --task fgovd; negatives has none, got {args.subset!r}. Leave it out.")
+    subset = (args.subset or "hard") if args.task == "fgovd" else "negatives"
+    only = {"subsets": subset} if args.task == "fgovd" else {}  # the other files need not be there
+    task = make_task(args.task, {"data": args.data} | only | _options(args.option))
     adapter = load_adapter(args.model)
     embedder = Embedder(
         adapter, region_features=args.region_features, allow_missing=args.allow_missing, num_workers=args.num_workers
     )
-    subset = args.subset if args.task == "fgovd" else "negatives"
     found, wrong, total = find_failures(task, embedder, subset, args.count)
     title = f"{adapter.name} on {args.task} {subset}: {wrong} of {total} wrong, the {len(found)} clearest"
+    print(title)
     return write_failures(args.output, found, title)
 
 
-def _models(checkpoints: list[str]) -> dict[str, ModelAdapter]:
-    return {adapter.name: adapter for adapter in map(load_adapter, checkpoints)}
+def _models(checkpoints: Sequence[str]) -> dict[str, ModelAdapter]:
+    adapters = [load_adapter(checkpoint) for checkpoint in checkpoints]
+    names = headings([adapter.name for adapter in adapters], checkpoints)
+    return dict(zip(names, adapters, strict=True))
+
+
+def headings(names: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
+    """What each model is called beside the others; no two the same.
+
+    A name that several share is replaced by as many last parts of their folders as tell them apart, and is counted where
+    the folder is the same, or there is none.
+    """
+    paths = [
+        Path(checkpoint).absolute().parts if Path(checkpoint).is_dir() else (name,)
+        for name, checkpoint in zip(names, checkpoints, strict=True)
+    ]
+    found: list[str] = []
+    for number, name in enumerate(names):
+        rivals = [path for other, path in zip(names, paths, strict=True) if other == name]
+        if len(rivals) > 1:
+            longest = max(map(len, rivals))
+            depth = next((d for d in range(2, longest) if len({r[-d:] for r in rivals}) == len(set(rivals))), longest)
+            name = "/".join(paths[number][-depth:]).lstrip("/")
+            if rivals.count(paths[number]) > 1:
+                name = f"{name} ({paths[: number + 1].count(paths[number])})"
+        found.append(name)
+    return found
+
+
+def _options(options: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE as a dictionary.
+
+    Raises:
+        ValueError: another form.
+    """
+    for option in options:
+        name, equals, _ = option.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--option looks like NAME=VALUE, e.g. images=/data/coco; got {option!r}.")
+    return dict(option.split("=", 1) for option in options)
+
+
+def _check_texts(option: str, texts: Sequence[str]) -> None:
+    if not all(text.strip() for text in texts):
+        raise ValueError(f"{option} is empty; pass a text.")
 
 
 def _open(path: Path) -> Image.Image:
     return ImageFile(path).open()
 
 
-def _box(text: str, image: Image.Image) -> Box:
-    """Pixels x1,y1,x2,y2 as fractions.
+def _box(text: str, path: Path, image: Image.Image) -> NormalisedBox:
+    """Pixels x1,y1,x2,y2 as fractions, cut to the image.
 
     Raises:
-        ValueError: not four numbers.
+        ValueError: not four numbers, or no box of this image.
     """
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"--box must be x1,y1,x2,y2 in pixels; got {text!r}.") from None
-    return x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height
+    what = f"--box {text} in {path} ({image.width}×{image.height} pixels)"
+    normalised = Boxes(np.array([[x1, y1, x2, y2]]), image.size).normalised()
+    (clipped,), outside = clip_boxes([normalised], [what])
+    if outside:
+        logger.warning("%s reaches out of the image and is cut to it.", what)
+    return tuple(clipped[0].tolist())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,22 +165,27 @@ def _parser() -> argparse.ArgumentParser:
         "captions", help="a region against captions, normalised as table 7", allow_abbrev=False
     )
     table.add_argument("--model", action="append", required=True, help="checkpoint; repeat for several side by side")
-    table.add_argument("--image", required=True, type=Path)
+    table.add_argument("--image", required=True, type=Path, help="image")
     table.add_argument("--box", required=True, help="x1,y1,x2,y2 in pixels")
     table.add_argument("--caption", action="append", required=True, help="caption, the true one first; repeat")
     wrong = commands.add_parser("failures", help="FG-OVD rows that a model gets wrong", allow_abbrev=False)
-    wrong.add_argument("--model", required=True)
-    wrong.add_argument("--task", choices=["fgovd", "negatives"], default="fgovd")
-    wrong.add_argument("--data", required=True, type=Path)
+    wrong.add_argument("--model", required=True, help="checkpoint")
+    wrong.add_argument("--task", choices=["fgovd", "negatives"], default="fgovd", help="whose rows (default: fgovd)")
+    wrong.add_argument("--data", required=True, type=Path, help="folder with the task's files")
     wrong.add_argument("--option", action="append", default=[], help="option of the task as NAME=VALUE; repeat")
-    wrong.add_argument("--subset", default="hard", help="hard, medium, easy or trivial (default: hard)")
+    wrong.add_argument("--subset", help="of fgovd: hard, medium, easy or trivial (default: hard)")
     wrong.add_argument("--count", type=int, default=24, help="how many to show (default: 24)")
-    wrong.add_argument("--num_workers", type=int, default=2)
-    wrong.add_argument("--allow_missing", action="store_true")
+    wrong.add_argument("--num_workers", type=int, default=2, help="loading processes (default: 2)")
+    wrong.add_argument("--allow_missing", action="store_true", help="leave out images that are missing or broken")
     for command in (maps, table, wrong):
         command.add_argument("--output", required=True, type=Path, help="folder to write to")
     for command in (table, wrong):
-        command.add_argument("--region_features", choices=["dense", "crop"], default="dense")
+        command.add_argument(
+            "--region_features",
+            choices=["dense", "crop"],
+            default="dense",
+            help="RoIAlign over dense features, or the box as an image of its own (default: dense)",
+        )
     return parser
 
 
@@ -127,3 +194,5 @@ if __name__ == "__main__":
         main()
     except ValueError as error:
         sys.exit(f"python -m eval.visualize: error: {error}")
+    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
+        sys.exit(f"python -m eval.visualize: error: {' '.join(str(error).split())}")

@@ -15,7 +15,7 @@ from eval.scoring import gathered_scores
 from eval.similarity import wrapped
 from eval.tasks.base import Task, check_images
 from eval.tasks.matching import MatchRow, embed_matches
-from eval.visualize.pages import image_tag, with_box, write_page
+from eval.visualize.pages import NormalisedBox, draw_boxed, image_tag, with_box, write_page
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Failure:
     """One wrong row; `margin` is by how much the winner's cosine is higher."""
 
     image: ImageSource
-    box: tuple[float, float, float, float]
+    box: NormalisedBox
     truth: str
     winner: str
     margin: float
@@ -86,11 +86,11 @@ def _contact_sheet(path: Path, failures: list[Failure]) -> Path:
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, failure in zip(axes.flat, failures, strict=False):
-        image = with_box(failure.image.open(), failure.box)
+        image = failure.image.open()
         image.thumbnail((480, 480), Image.Resampling.LANCZOS)
-        axis.imshow(image)
+        draw_boxed(axis, image, failure.box)
         axis.set_title(
             f"won: {wrapped(failure.winner, 38)}\ntrue: {wrapped(failure.truth, 38)}", fontsize=8, loc="left"
         )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight", pad_inches=0.1)  # else titles of four lines are cut
     return path

@@ -16,13 +16,16 @@ from eval.report.document import Cell, Document, Section, Table
 from eval.report.html import table_html
 from eval.report.markdown import to_markdown
 from eval.results import write_atomically
-from eval.visualize.pages import image_tag, with_box, write_page
-
-Box = tuple[float, float, float, float]
+from eval.visualize.caption_figure import caption_figure
+from eval.visualize.pages import NormalisedBox, image_tag, with_box, write_page
 
 
 def region_caption_scores(
-    adapter: ModelAdapter, image: Image.Image, box: Box, captions: Sequence[str], region_features: str = "dense"
+    adapter: ModelAdapter,
+    image: Image.Image,
+    box: NormalisedBox,
+    captions: Sequence[str],
+    region_features: str = "dense",
 ) -> np.ndarray:
     """Cosines of a region with captions, stretched so that the lowest is 0 and the highest is 1 (table 7).
 
@@ -44,7 +47,7 @@ def region_caption_scores(
 def caption_table(
     models: Mapping[str, ModelAdapter],
     image: Image.Image,
-    box: Box,
+    box: NormalisedBox,
     captions: Sequence[str],
     region_features: str = "dense",
 ) -> Table:
@@ -63,17 +66,16 @@ def write_caption_table(
     folder: Path,
     models: Mapping[str, ModelAdapter],
     image: Image.Image,
-    box: Box,
+    box: NormalisedBox,
     captions: Sequence[str],
     region_features: str = "dense",
 ) -> list[Path]:
-    """Write captions.html, captions.md and captions.png (the image with its box)."""
+    """Write captions.html, captions.md and captions.png: the image with its box, and the table."""
     table = caption_table(models, image, box, captions, region_features)
     title = "A region against captions"
     folder.mkdir(parents=True, exist_ok=True)
-    boxed = with_box(image, box)
-    boxed.save(folder / "captions.png")
-    body = f"<figure>{image_tag(boxed, 'the image with its box')}</figure>{table_html(table)}<p>{escape(NOTE)}</p>"
+    caption_figure(folder / "captions.png", image, box, table, title, NOTE)
+    body = f"<figure>{image_tag(with_box(image, box), 'the image with its box')}</figure>{table_html(table)}<p>{escape(NOTE)}</p>"
     write_page(folder / "captions.html", title, body)
     write_atomically(folder / "captions.md", to_markdown(Document(title, NOTE, [Section("Scores", [table])])))
     return [folder / name for name in ("captions.html", "captions.md", "captions.png")]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import runpy
+import sys
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +20,7 @@ from eval.search.source import open_collection
 
 faiss = pytest.importorskip("faiss", reason="needs the extra search")
 
+from eval.search.__main__ import main  # noqa: E402
 from eval.search.index import SearchIndex  # noqa: E402
 
 
@@ -112,3 +117,97 @@ def test_trained_index(embedder, photos, tmp_path):
     build(open_collection(str(photos)), embedder, exact, grid=2)
     hits = [SearchIndex(folder, embedder).by_text("a dog") for folder in (tmp_path / "index", exact)]
     assert [hit.name for hit in hits[0]] == [hit.name for hit in hits[1]]
+
+
+def test_shards_notice_that_images_changed(embedder, photos, tmp_path, monkeypatch):
+    def again():
+        return build(open_collection(str(photos)), embedder, tmp_path / "index", shard_size=4)
+
+    assert again().changed_shards == 0
+    summary = again()
+    assert (summary.embedded_now, summary.changed_shards, summary.unreadable) == (0, 0, 1)
+    monkeypatch.chdir(photos.parent)
+    assert build(open_collection(photos.name), embedder, tmp_path / "index", shard_size=4).embedded_now == 0
+    names = open_collection(str(photos)).names
+    last = photos / names[-1]
+    last.write_bytes((photos / names[0]).read_bytes())
+    summary = again()
+    assert (summary.embedded_now, summary.changed_shards, summary.vectors) == (4, 1, 11)
+    hits = SearchIndex(tmp_path / "index", embedder).by_image(Image.open(last), top=2)
+    assert {hit.name for hit in hits} == {names[0], names[-1]}
+    (photos / "folder0/broken.png").write_bytes(last.read_bytes())
+    summary = again()
+    assert (summary.embedded_now, summary.changed_shards, summary.vectors, summary.unreadable) == (4, 1, 12, 0)
+
+
+def test_an_index_older_than_its_shards_is_not_searched(embedder, photos, tmp_path, monkeypatch):
+    build(open_collection(str(photos)), embedder, tmp_path / "index", shard_size=4)
+    os.utime(photos / "folder0/00.png", ns=(1, 1))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faiss, "write_index", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(open_collection(str(photos)), embedder, tmp_path / "index", shard_size=4)
+    with pytest.raises(ValueError, match="holds no index"):
+        SearchIndex(tmp_path / "index", embedder)
+
+
+def test_settings_out_of_range_and_indices_that_faiss_refuses(embedder, photos, tmp_path):
+    collection = open_collection(str(photos))
+    for options, message in (
+        ({"grid": -1}, "grid must be at least 0"),
+        ({"shard_size": 0}, "shard_size at least 1"),
+        ({"index_type": "Round"}, "no index of type 'Round': could not parse index string Round"),
+        ({"index_type": "IVF64,Flat"}, "cannot be trained on 11 vectors: Number of training points"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(collection, embedder, tmp_path / "index", **options)
+    build(collection, embedder, tmp_path / "index")
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        SearchIndex(tmp_path / "index", embedder).by_text("a dog", top=0)
+
+
+def test_options_that_would_go_unused_are_refused(tmp_path):
+    query = ["query", str(tmp_path), "--model", "none"]
+    for options, message in (
+        (["--text", "a", "--box", "1", "2", "3", "4"], "--box is a region of --image"),
+        (["--text", " "], "--text is empty"),
+        (["--image", "a.png", "--long"], "--long is about --text"),
+        (["--text", "a", "--top", "0"], "--top, the number of hits, must be at least 1; got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            main([*query, *options])
+
+
+def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, capsys, caplog):
+    model = ["--model", str(tiny_checkpoint)]
+    main(["index", str(photos), *model, "--output", str(tmp_path / "index")])
+    assert "12 images (1 unreadable), 12 embedded now" in capsys.readouterr().out
+    (photos / "folder0/broken.png").unlink()
+    (photos / "folder0/broken.png").write_bytes((photos / "folder0/00.png").read_bytes())
+    main(["index", str(photos), *model, "--output", str(tmp_path / "index")])
+    assert "1 of the shards" in capsys.readouterr().out
+    image = str(photos / "folder1/03.png")
+    main(["query", str(tmp_path / "index"), *model, "--image", image, "--top", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("folder1/03.png")
+    with pytest.raises(ValueError, match=r"--box 9 9 9 20 in .*03.png \(50×40 pixels\): box"):
+        main(["query", str(tmp_path / "index"), *model, "--image", image, "--box", "9", "9", "9", "20"])
+    main(["query", str(tmp_path / "index"), *model, "--image", image, "--box", "9", "9", "99", "20"])
+    assert "reaches out of the image" in caplog.text
+
+
+def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_path, photos, monkeypatch):
+    tiny_fgclip.save_pretrained(tmp_path / "model")
+    for module, command in (
+        ("eval.search", ["index", str(photos)]),
+        ("eval.visualize", ["similarity", "--image", str(photos / "folder1/03.png"), "--phrase", "a"]),
+    ):
+        arguments = [*command, "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)  # run anew
+        with pytest.raises(SystemExit, match=rf"^python -m {module}: error: [^\n]+$"):
+            runpy.run_module(f"{module}.__main__", run_name="__main__")

@@ -10,10 +10,13 @@ from colour_model import RGB, ColourModel
 from PIL import Image
 
 from eval.embed import Embedder
+from eval.images import MemoryImage
+from eval.report.document import Cell, Table
 from eval.similarity import overlay, similarity_figure, similarity_maps
 from eval.tasks import make_task
-from eval.visualize.__main__ import main
-from eval.visualize.failures import find_failures
+from eval.visualize.__main__ import headings, main
+from eval.visualize.caption_figure import DPI, MARGIN, MODEL_WIDTH, caption_figure, name_in_lines
+from eval.visualize.failures import Failure, find_failures, write_failures
 from eval.visualize.region_captions import region_caption_scores
 
 
@@ -135,3 +138,93 @@ def test_command_line_writes_pages_with_their_images_inside(fgovd, tiny_checkpoi
                 str(out),
             ]
         )
+
+
+def test_models_of_one_name_are_told_apart(tmp_path):
+    folders = [tmp_path / "a/run/stage2", tmp_path / "b/run/stage2", tmp_path / "c/stage1"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    first, second, third = map(str, folders)
+    shared, other = "run/stage2", "c/stage1"
+    assert headings([shared, shared, other], [first, second, third]) == ["a/run/stage2", "b/run/stage2", other]
+    assert headings([shared, other], [first, third]) == [shared, other]
+    assert headings([shared] * 3, [first, second, first]) == ["a/run/stage2 (1)", "b/run/stage2", "a/run/stage2 (2)"]
+    assert headings(["owner/name"] * 2, ["owner/name"] * 2) == ["owner/name (1)", "owner/name (2)"]
+
+
+def test_models_of_one_name_keep_a_column_each(fgovd, tiny_checkpoint, tmp_path):
+    copies = [tmp_path / side / "run/stage2" for side in ("left", "right")]
+    for copy in copies:
+        copy.parent.mkdir(parents=True)
+        copy.symlink_to(tiny_checkpoint)
+    models = [word for copy in copies for word in ("--model", str(copy))]
+    image = ["--image", str(fgovd / "images/x.png"), "--box", "0,0,32,32", "--caption", "red", "--caption", "blue"]
+    main(["captions", *models, *image, "--output", str(tmp_path / "out")])
+    header = (tmp_path / "out/captions.md").read_text().splitlines()[-4]
+    assert header == "| caption | left/run/stage2 | right/run/stage2 |"
+
+
+@pytest.mark.parametrize("size", [(64, 32), (300, 900)])
+def test_figure_of_captions_holds_image_and_table(size, tmp_path):
+    """Beside the image there is ink of the texts, and the bars are as long as their shares."""
+    caption = "a caption of $5 and $6 " * 4
+    rows = [[caption, Cell("0.5", 0.5), Cell("", share)] for share in (1, 0.5, 0)]
+    table = Table(["caption", "one", "a/much-longer_name/of-a-model"], rows, own={0})
+    path = caption_figure(
+        tmp_path / "c.png", Image.new("RGB", size, RGB["red"]), (0.1, 0.1, 0.5, 0.5), table, "t", "n"
+    )
+    with Image.open(path) as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    red = (pixels == RGB["red"]).all(2)
+    assert red.any()
+    assert (pixels[:, : red.any(0).nonzero()[0][-1]] == [255, 255, 0]).all(2).any()  # the box
+    bar = (pixels == [0xCF, 0xE3, 0xFF]).all(2)
+    assert not bar[:, : red.any(0).nonzero()[0][-1]].any()
+    lengths = set(bar[:, -int((MODEL_WIDTH + MARGIN) * DPI) :].sum(1).tolist()) - {0}
+    assert len(lengths) == 2
+    assert max(lengths) == pytest.approx(2 * min(lengths), abs=3)
+
+
+def test_names_are_broken_where_their_parts_end():
+    assert name_in_lines("openai/clip-vit-base-patch16", 13) == "openai/clip-\nvit-base-\npatch16"
+    assert name_in_lines("q7/stage2 (1)", 13) == "q7/stage2 (1)"
+    assert name_in_lines("abcdefghij", 4) == "abcd\nefgh\nij"
+
+
+def test_titles_of_the_contact_sheet_are_not_cut(two_halves, tmp_path):
+    long = "a dark yellow dotted star with a light yellow border that is rather long"
+    failures = [Failure(MemoryImage(two_halves.resize((64, 64))), (0.5, 0, 1, 1), long, long, 0.1, 2)] * 4
+    _, path = write_failures(tmp_path, failures, "title")
+    with Image.open(path) as sheet:
+        margin = np.asarray(sheet.convert("L"))[:8]
+    assert (margin == 255).all()
+
+
+def test_mistakes_are_named_before_a_model_is_loaded(fgovd, tmp_path):
+    image = str(fgovd / "images/x.png")
+    common = ["--model", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
+    captions = ["captions", "--image", image, "--caption", "a", "--caption", "b", "--box"]
+    failures = ["failures", "--data", str(fgovd)]
+    for arguments, message in (
+        ([*captions, "40,0,40,32"], r"--box 40,0,40,32 in .*x\.png \(64×32 pixels\): box"),
+        ([*captions, "100,0,140,32"], r"x\.png .* wholly outside"),
+        ([*captions[:5], "--box", "0,0,9,9"], "--caption is needed twice"),
+        ([*failures, "--option", "foo"], "NAME=VALUE, e.g. .*; got 'foo'"),
+        ([*failures, "--count", "0"], "at least 1; got 0"),
+        ([*failures, "--task", "negatives", "--subset", "easy"], "--subset is about --task fgovd"),
+        ([*captions, "0,0,9,9", "--caption", " "], "--caption is empty"),
+        (["similarity", "--image", "none.png", "--phrase", "a"], "none.png does not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            main([*arguments, *common])
+
+
+def test_a_box_that_reaches_out_is_cut_with_a_warning(fgovd, tiny_checkpoint, tmp_path, caplog):
+    image = ["--image", str(fgovd / "images/x.png"), "--box", "0,0,99,32", "--caption", "red", "--caption", "blue"]
+    main(["captions", "--model", str(tiny_checkpoint), *image, "--output", str(tmp_path / "out")])
+    assert "reaches out of the image" in caplog.text
+
+
+def test_failures_need_the_file_of_their_subset_alone(fgovd, tiny_checkpoint, tmp_path):
+    options = ["--data", str(fgovd), "--num_workers", "0", "--output", str(tmp_path / "out")]
+    assert main(["failures", "--model", str(tiny_checkpoint), *options])

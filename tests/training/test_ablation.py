@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 
 import pytest
@@ -9,7 +11,8 @@ import yaml
 
 from eval.report.document import text_of
 from eval.results import Result, Score
-from training.ablation import RECIPES, VARIANTS, ablation_table, main, write_ablation
+from training import ablation
+from training.ablation import RECIPES, SETUP_FILE, VARIANTS, ablation_table, main, write_ablation
 
 
 def result(value: float) -> Result:
@@ -48,6 +51,93 @@ def test_wrong_data_is_said_in_one_line(tmp_path, capsys):
     main(["--output", str(tmp_path), "--seeds", "7", "--dry_run"])
     assert capsys.readouterr().out.count("seed 7: ") == 4
     assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two folders in FineHARD's layout, as far as the setup looks at them."""
+    for split in ("train", "dev", "other"):
+        (tmp_path / split / "jsonfiles").mkdir(parents=True)
+        (tmp_path / split / "jsonfiles" / "0.json").write_text(f'[{{"caption": "{split:>5}"}}]')
+    return tmp_path
+
+
+@pytest.fixture
+def command(data, monkeypatch):
+    """command(*options) runs the ablation with a training of no time, and returns the seeds of its table."""
+    seen = []
+
+    def of_seed(setup, seed):
+        (setup.output / f"seed_{seed}" / "stage_1").mkdir(parents=True, exist_ok=True)
+        seen.append(seed)
+        return {name: {"fgovd": result(0.1 * seed)} for name in ("random", *(v.name for v in VARIANTS))}
+
+    monkeypatch.setattr(ablation, "run_seed", of_seed)
+
+    def run(*options: str) -> list[int]:
+        seen.clear()
+        own = ["--train_data", data / "train", "--test_data", data / "dev", *options]
+        main(["--output", str(data / "out"), *map(str, own)])
+        return list(seen)
+
+    return run
+
+
+def test_seeds_may_grow_in_any_order(command, data):
+    for seeds in ([0, 1], [2], [0, 1, 2]):
+        assert command("--seeds", *seeds) == seeds
+    assert "seeds so far: 0, 1, 2" in (data / "out/ablation.md").read_text()
+
+
+def test_another_setup_is_refused_with_what_differs(command, data, tmp_path):
+    command("--seeds", 0)
+    recipe = yaml.safe_load((RECIPES / "flickr8k_stage2.yaml").read_text())
+    changed = tmp_path / "stage2.yaml"
+    changed.write_text(yaml.safe_dump(recipe | {"learning_rate": 0.125}))
+    for options, named in (
+        (["--test_data", data / "other"], r"\(test_data was \w+, is \w+\)"),
+        (["--stage1_steps", 7], r"\(stage1.max_steps was .*, is 7\)"),
+        (["--stage2_recipe", changed], r"\(stage2.learning_rate was .*, is 0.125\)"),
+        (["--stage2_recipe", changed, "--dry_run"], r"\(stage2.learning_rate was .*, is 0.125\)"),
+    ):
+        with pytest.raises(
+            SystemExit, match=rf"holds models and results of another setup {named}. Take another --output"
+        ):
+            command("--seeds", 0, *options)
+    assert command("--seeds", 0, "--stage2_recipe", RECIPES / "flickr8k_stage2.yaml") == [0]  # the same, spelled out
+    annotations = data / "train/jsonfiles/0.json"
+    annotations.write_text(annotations.read_text().replace("train", "brain"))  # as long as before
+    with pytest.raises(SystemExit, match="train_data was"):
+        command("--seeds", 0)
+
+
+def test_a_folder_may_move_with_its_data(command, data):
+    command("--seeds", 0)
+    for name in ("train", "dev"):
+        (data / name).rename(data / f"{name}_moved")
+    moved = ["--train_data", data / "train_moved", "--test_data", data / "dev_moved"]
+    assert command("--seeds", 0, *moved) == [0]
+
+
+def test_a_folder_of_an_earlier_version_is_taken_with_a_warning(command, data, caplog):
+    command("--seeds", 0)
+    noted = json.loads((data / "out" / SETUP_FILE).read_text())
+    (data / "out" / SETUP_FILE).unlink()
+    with caplog.at_level(logging.WARNING):
+        assert command("--seeds", 0, 1) == [0, 1]
+    assert "begun by an earlier version" in caplog.text
+    assert json.loads((data / "out" / SETUP_FILE).read_text()) == noted
+
+
+def test_wrong_steps_seeds_and_recipes(command, tmp_path):
+    for options, message in (
+        (["--stage1_steps", 0], "at least 1; got 0"),
+        (["--seeds", 1, 2, 1], "must differ; got 1"),
+        (["--model_recipe", tmp_path / "none.yaml"], "none.yaml is not a file"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            command(*options)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
