@@ -72,14 +72,18 @@ def text_of(value: Any, name: str) -> str:
     return value
 
 
-def texts_of(value: Any, name: str) -> list[str]:
+def texts_of(value: Any, name: str, empty: bool = False) -> list[str]:
     """`value` as a list of texts; a single text is refused, since it would be read letter by letter.
 
+    Args:
+        empty: let texts pass that say nothing; the embedder refuses them where a task reads them.
     Raises:
         ValueError: not a list, or not of texts.
     """
     if not isinstance(value, list | tuple):
         raise ValueError(f"{name} must be a list of texts; got {value!r}")
+    if empty and all(isinstance(text, str) for text in value):
+        return list(value)
     return [text_of(text, f"{name}[{i}]") for i, text in enumerate(value)]
 
 

@@ -101,14 +101,14 @@ def _region(bbox: Any, short: Any, long: Any, negatives: Any) -> Region:
     return Region(
         numbers_of(bbox, 4, "bbox (x1, y1, x2, y2)"),
         *(_optional(texts, name) for name in texts),
-        texts_of(negatives if negatives is not None else [], "negatives"),
+        texts_of(negatives if negatives is not None else [], "negatives", empty=True),
     )
 
 
 def _optional(row: dict[str, Any], name: str) -> str | None:
     """A text that may be missing: None, or nothing in it."""
     value = row.get(name)
-    return text_of(value, name) if value else None
+    return text_of(value, name) if value and str(value).strip() else None
 
 
 def _hub_records(task: Task) -> Iterator[EvalRecord]:

@@ -95,6 +95,19 @@ def test_records(tmp_path, colour_model, content, message):
     assert message in complaint(colour_model, "phrases", data=tmp_path)
 
 
+def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, colour_model):
+    """They are None to a task that would read them; a negative is refused by the task that reads it, and by no other."""
+    paint(tmp_path / "images/a.jpg", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
+    box = {"flag_short_neg": 1, "short_expr_negs": {"0": " ", "1": "a green half"}}
+    regions = [
+        {"bbox": [0, 0, 0.5, 1], "short_expr": "a red half", "long_expr": " ", **box},
+        {"bbox": [0.5, 0, 1, 1], "short_expr": "a blue half", "long_expr": "", **box},
+    ]
+    write_json(tmp_path / "jsonfiles/part.json", [RECORD | {"bbox_info": regions}])
+    assert run(colour_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
+    assert "texts are empty" in complaint(colour_model, "negatives", data=tmp_path)
+
+
 def test_records_that_are_not_utf8(tmp_path, colour_model):
     (tmp_path / "images").mkdir()
     write_json(tmp_path / "jsonfiles/part.json", [RECORD])
