@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
+
+ORIENTATION = ExifTags.Base.Orientation
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 class UnreadableImage(ValueError):
@@ -32,49 +36,110 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image on disk."""
+    """An image on disk.
+
+    Attributes:
+        path: the file.
+        upright: turn the image as its EXIF orientation says. Photographs from phones are stored sideways, and training data are
+            turned when they are written (`dataset_scripts.images`), so one's own images must be turned as well. Published
+            benchmarks are read as stored: their boxes refer to the stored pixels, and published evaluation code turns nothing.
+    """
 
     path: Path
+    upright: bool = True
 
     def open(self) -> Image.Image:
-        try:
-            with Image.open(self.path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise UnreadableImage(f"{self.path} does not exist") from None
-        except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UnreadableImage(f"{self.path} cannot be decoded ({error})") from None
+        if not self.path.exists():
+            raise UnreadableImage(f"{self.path} does not exist")
+        return _decoded(self.path, self.upright, str(self.path))
 
     def exists(self) -> bool:
         return self.path.is_file()
 
     def identity(self) -> str:
         status = self.path.stat() if self.path.exists() else None
-        return f"{self.path}:{status.st_size}:{status.st_mtime_ns}" if status else f"{self.path}:missing"
+        state = f"{status.st_size}:{status.st_mtime_ns}" if status else "missing"
+        return f"{self.path}:{state}:{'upright' if self.upright else 'stored'}"
 
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """One row of a map-style `datasets` data set with a column of images."""
+    """One row of a map-style `datasets` data set with a column of images, decoded or (`Image(decode=False)`) as stored.
+
+    Attributes:
+        dataset, index, column: the place.
+        upright: as in `ImageFile`; a column that `datasets` decodes arrives upright in any case.
+    """
 
     dataset: Any
     index: int
     column: str = "image"
+    upright: bool = True
 
     def open(self) -> Image.Image:
+        image = self._value()
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")
+        return _decoded(self._file(image), self.upright, self._name())
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) of what `open` returns, from the header alone: nothing is decoded.
+
+        Raises:
+            UnreadableImage: no image, or no header that can be read; `open` raises as well.
+        """
+        image = self._value()
+        if isinstance(image, Image.Image):
+            return image.size
+        return _header_size(self._file(image), self.upright, self._name())
+
+    def _name(self) -> str:
+        return f"row {self.index} of the data set"
+
+    def _value(self) -> Any:
         try:
             image = self.dataset[self.index][self.column]
-        except (OSError, UnidentifiedImageError) as error:
-            raise UnreadableImage(f"row {self.index} of the data set cannot be decoded ({error})") from None
-        if image is None:
-            raise UnreadableImage(f"row {self.index} of the data set has no image")
-        return image.convert("RGB")
+        except Exception as error:  # `datasets` decodes here, and decoders raise nearly anything on damaged files
+            raise UnreadableImage(f"{self._name()} cannot be decoded ({error})") from None
+        if image is None or (isinstance(image, dict) and not image["bytes"] and not image["path"]):
+            raise UnreadableImage(f"{self._name()} has no image")
+        return image
+
+    def _file(self, stored: dict[str, Any]) -> Any:
+        if stored["bytes"]:
+            return io.BytesIO(stored["bytes"])
+        path = Path(stored["path"])
+        if not path.exists():
+            raise UnreadableImage(f"{self._name()}: {path} does not exist")
+        return path
 
     def exists(self) -> bool:
         return True
 
     def identity(self) -> str:
-        return f"{self.dataset._fingerprint}:{self.index}:{self.column}"
+        return f"{self.dataset._fingerprint}:{self.index}:{self.column}:{'upright' if self.upright else 'stored'}"
+
+
+def _decoded(file: Any, upright: bool, name: str) -> Image.Image:
+    """A file (path or binary file object) in RGB.
+
+    Raises:
+        UnreadableImage: no decoder reads it.
+    """
+    try:
+        with Image.open(file) as image:
+            return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+    except Exception as error:  # PIL's decoders raise nearly anything on damaged files
+        raise UnreadableImage(f"{name} cannot be decoded ({error})") from None
+
+
+def _header_size(file: Any, upright: bool, name: str) -> tuple[int, int]:
+    try:
+        with Image.open(file) as image:
+            turned = upright and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+            return image.size[::-1] if turned else image.size
+    except Exception as error:  # as above
+        raise UnreadableImage(f"{name} cannot be decoded ({error})") from None
 
 
 @dataclass(frozen=True, eq=False)  # a decoded image has no hash; sources are told apart by identity
@@ -96,13 +161,19 @@ class MemoryImage:
 def inside(root: Path, relative: str) -> Path:
     """`root / relative`, refusing to leave `root`: annotation files are data, and data names no path outside.
 
+    The name is judged as Windows reads it, whatever the system: a backslash, a drive ("C:x.jpg" lies on another disk without
+    being absolute) and a root leave the folder there, and an annotation file should mean the same everywhere.
+
     Raises:
-        ValueError: an absolute path or one that climbs out.
+        ValueError: a path with a root, a drive or a backslash, or one that climbs out.
     """
-    parts = Path(relative)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise ValueError(f"the annotation names {relative!r}, which leaves its folder {root}; correct the file.")
-    return root / parts
+    parts = PureWindowsPath(relative)
+    if parts.drive or parts.root or "\\" in relative or ".." in parts.parts:
+        raise ValueError(
+            f"the annotation names {relative!r}, which leaves its folder {root} or is no path below it; correct the file "
+            "(folders are joined by /)."
+        )
+    return root / relative
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,26 @@ def imagenet_names() -> list[str]:
     return _lines("imagenet_classes.txt")
 
 
+def imagenet_wnids() -> list[str]:
+    """The 1,000 WordNet ids of ImageNet-1K, sorted: the classes that `imagenet_names` names, line by line."""
+    return _lines("imagenet_wnids.txt")
+
+
+def text_lines(file: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        ValueError: not UTF-8; names the line.
+    """
+    lines = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}, line {number} is not UTF-8 ({error}); save the file as UTF-8.") from None
+    return [line for line in lines if line.strip()]
+
+
 def templates_named(name: str) -> list[str]:
     """plain, openai7, openai80, or the lines of a file.
 
@@ -42,7 +62,7 @@ def templates_named(name: str) -> list[str]:
         return openai80()
     if not Path(name).is_file():
         raise ValueError(f"templates must be plain, openai7, openai80 or a text file; got {name!r}.")
-    lines = [line for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = text_lines(Path(name))
     wrong = [line for line in lines if line.count("{}") != 1]
     if wrong or not lines:
         raise ValueError(

@@ -48,13 +48,39 @@ def accuracy_score(outcome: Mapping, groups: np.ndarray | None) -> Score:
     return Score(value, outcome["count"], outcome["chance"], low=low, high=high, ties=outcome["ties"])
 
 
+def other_image_order(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """For every row another row, of another image: no row keeps its own query or one of its own image.
+
+    The rows stand in a random order of their images (and a random order within each), and everyone takes the row as many
+    places on as the largest image has rows, which leads out of every image.
+
+    Where one image holds more than half of the rows, this cannot be; then everyone takes the next row of a random order of
+    all rows: no row keeps its own query, but one of its own image may be among them.
+
+    Args:
+        groups: (N,) image of each row, at least two rows.
+    Returns:
+        (N,) int64, a permutation.
+    """
+    _, image, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    largest = int(sizes.max())
+    if 2 * largest <= len(groups):
+        order = np.lexsort((random.random(len(groups)), random.permutation(len(sizes))[image]))
+        step = largest
+    else:
+        order, step = random.permutation(len(groups)), 1
+    taken = np.empty(len(groups), dtype=np.int64)
+    taken[order] = np.roll(order, -step)
+    return taken
+
+
 def match_score(
     queries: Tensor, texts: Tensor, candidates: Sequence[Sequence[int]], groups: np.ndarray, seed: int = 0
 ) -> tuple[Score, np.ndarray, np.ndarray]:
     """Top-1 of each query's first candidate against its others, with the blind control.
 
-    The control gives every row the query (region or image) of another row, `CONTROL_RUNS` seeded permutations, so it
-    scores what the captions alone give away.
+    The control gives every row the query (region or image) of another image's row (see `other_image_order`), in
+    `CONTROL_RUNS` seeded orders, so it scores what the captions alone give away. A single row has no other, and no control.
 
     Args:
         queries: (N, D). texts: (T, D). candidates: N lists of indices into `texts`, the positive first.
@@ -65,15 +91,15 @@ def match_score(
     reference = np.zeros(len(candidates), dtype=np.int64)
     scores = gathered_scores(queries, texts, candidates)
     outcome = top_k_accuracy(scores, reference)
-    random = np.random.default_rng(seed)
-    controls = [
-        top_k_accuracy(gathered_scores(queries[random.permutation(len(queries))], texts, candidates), reference)[
-            "accuracy"
-        ]
-        for _ in range(CONTROL_RUNS)
-    ]
     score = accuracy_score(outcome, groups)
-    score.control, score.control_std = float(np.mean(controls)), float(np.std(controls))
+    if len(queries) > 1:
+        random = np.random.default_rng(seed)
+        orders = [torch.from_numpy(other_image_order(groups, random)) for _ in range(CONTROL_RUNS)]
+        controls = [
+            top_k_accuracy(gathered_scores(queries[order], texts, candidates), reference)["accuracy"]
+            for order in orders
+        ]
+        score.control, score.control_std = float(np.mean(controls)), float(np.std(controls))
     return score, outcome["correct"], scores
 
 
@@ -105,7 +131,18 @@ def add_class_scores(
     ks: Sequence[int] = (1, 5),
     class_mean: bool = True,
 ) -> None:
-    """Top-k over all decisions, and the mean over classes (each class counts the same, as CLIPSelf and FineCLIP report)."""
+    """Top-k over all decisions, and the mean over classes (each class counts the same, as CLIPSelf and FineCLIP report).
+
+    A k that is not below the number of classes is left out, since it could not be missed; the settings say so.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(
+            f"task {result.task}: needs at least two classes to choose from; got {classes}. Give it the whole class list."
+        )
+    note_left_out(result, "scores_left_out", [f"top{k}" for k in ks if k >= classes], f"{classes} classes")
     for k in [k for k in ks if k < classes]:
         correct = better + tied < k
         low, high = bootstrap_interval(correct, groups)
@@ -134,7 +171,7 @@ def add_retrieval_scores(
     """Image → text (any of an image's captions counts) and text → image recall.
 
     A caption that several images share is one text: it answers each of them, and each of them answers it. So equal texts
-    are no ties.
+    are no ties. A k that is not below the gallery is left out (but for R@1), since it could not be missed; the settings say so.
 
     Args:
         images: (N, D). captions: (M, D), equal texts with equal embeddings. owner: (M,) image of each caption.
@@ -154,7 +191,17 @@ def add_retrieval_scores(
         "t2i": (scores.T[place], [text_answers[text] for text in place], owner),
     }
     for direction, (matrix, relevant, groups) in directions.items():
-        for k, outcome in recall_at_k(matrix, relevant, [k for k in ks if k < matrix.shape[1]] or [1]).items():
+        gallery = matrix.shape[1]
+        counted = [k for k in ks if k < gallery] or [1]
+        absent = [f"R@{k}" for k in ks if k not in counted]
+        note_left_out(result, f"{prefix}{direction}_left_out", absent, f"gallery of {gallery}")
+        for k, outcome in recall_at_k(matrix, relevant, counted).items():
             name = f"{prefix}{direction}_R@{k}"
             result.scores[name] = accuracy_score(outcome, groups)
             result.outcomes[name], result.groups[name] = outcome["correct"], groups
+
+
+def note_left_out(result: Result, setting: str, scores: Sequence[str], reason: str) -> None:
+    """Say in a result's settings which scores it does not hold, and why."""
+    if scores:
+        result.settings[setting] = f"{', '.join(scores)} ({reason})"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Image, load_dataset
+from datasets.exceptions import DatasetsError
 
 from eval.embed import Embedder
 from eval.identity import digest_of
@@ -110,18 +111,31 @@ class Task(ABC):
         raise ValueError(f"task {self.name}: no {what}; looked for {', '.join(map(str, tried))}.\n{self.wants}{hub}")
 
     def hub_rows(self, required: Sequence[str]) -> Dataset:
-        """The rows of `hub`, map-style.
+        """The rows of `hub`, map-style; a column "image" as stored, so that reading a row decodes nothing.
 
         Raises:
-            ValueError: a column is missing.
+            ValueError: no such data set, configuration or split; a column is missing; "image" holds no images.
         """
-        rows = load_dataset(self.hub, self.hub_config or None, split=self.split)
+        try:
+            rows = load_dataset(self.hub, self.hub_config or None, split=self.split)
+        except (OSError, ValueError, DatasetsError) as error:  # not found, no network, no such configuration or split
+            raise ValueError(
+                f"task {self.name}: the data set {self.hub!r} cannot be loaded (hub_config {self.hub_config!r}, split {self.split!r}): "
+                f"{error}. It must be a repository of the Hub or a folder that `datasets.load_dataset` reads."
+            ) from None
         absent = [column for column in required if column not in rows.column_names]
         if absent:
             raise ValueError(
                 f"task {self.name}: {self.hub} has the columns {', '.join(rows.column_names)}; "
                 f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing. {self.columns}"
             )
+        if "image" in required:
+            if not isinstance(rows.features["image"], Image):
+                raise ValueError(
+                    f"task {self.name}: the column image of {self.hub} is {rows.features['image']}; "
+                    "it must be of the type Image. Cast it before you publish the data set."
+                )
+            rows = rows.cast_column("image", Image(decode=False))
         return rows
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,25 +11,29 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from eval.box_sizes import COCO_PIXELS, add_size_breakdown
+from eval.box_sizes import COCO_PIXELS, FRACTIONS, SizeRule, add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
 from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, inside
 from eval.prompts import templates_named
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import Task, register, require_some
+from eval.tasks.reading import WHOLE_IMAGE, at, numbers_of, read_json, size_of, text_of
 
 HUB_COLUMNS = "It needs image and objects, with bbox (x, y, width, height in pixels) and category (a ClassLabel)."
 
 
 @dataclass
 class BoxData:
-    """Boxes with a class each.
+    """Boxes with a class each, and all else that decides a score.
 
     Attributes:
         images: N sources. boxes: of each image. labels: (K,) class indices of the boxes of each image.
         names: the names of every class; several names (synonyms) are averaged.
         skipped: boxes left out, by reason.
+        areas: (K,) of the boxes of each image, in the unit of `sizes`; none to take fractions of the image.
+        sizes: what is small, medium and large.
+        templates: the prompt templates; the tasks fill them in.
     """
 
     images: list[ImageSource]
@@ -38,6 +41,9 @@ class BoxData:
     labels: list[np.ndarray]
     names: list[list[str]]
     skipped: dict[str, int] = field(default_factory=dict)
+    areas: list[np.ndarray] | None = None
+    sizes: SizeRule = FRACTIONS
+    templates: list[str] = field(default_factory=list)
 
 
 def class_embeddings(embedder: Embedder, names: Sequence[Sequence[str]], templates: Sequence[str]) -> torch.Tensor:
@@ -51,8 +57,10 @@ def class_embeddings(embedder: Embedder, names: Sequence[Sequence[str]], templat
 def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
     """Region feature of every box against all class names: top-1 and top-5 over boxes, and their means over classes.
 
+    Args:
+        templates: what `data.templates` are called.
     Raises:
-        ValueError: a label outside the class list, two classes of one name, no box.
+        ValueError: a label outside the class list, fewer than two classes, two classes of one name, no box.
     """
     labels = np.concatenate(data.labels) if data.labels else np.empty(0, np.int64)
     if not len(labels):
@@ -71,15 +79,13 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     require_some(task, valid)
     labels = labels[valid]
     groups = np.repeat(np.arange(len(data.images)), [len(part) for part in data.labels])[valid]
-    prompts = templates_named(templates)
-    classes = class_embeddings(embedder, data.names, prompts)
+    classes = class_embeddings(embedder, data.names, data.templates)
     better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
-    settings = embedder.region_settings() | {"text": "short", "templates": f"{templates} ({len(prompts)})"}
+    settings = embedder.region_settings() | {"text": "short", "templates": f"{templates} ({len(data.templates)})"}
     result = Result(task.name, {}, settings=settings)
     add_class_scores(result, better, tied, labels, len(data.names), groups)
-    areas = np.concatenate([_pixel_areas(boxes) for boxes in data.boxes])[valid]
-    if not np.isnan(areas).any():
-        add_size_breakdown(result, better, tied, areas, groups, len(data.names), COCO_PIXELS)
+    areas = data.areas if data.areas is not None else [fractions_of_image(part.normalised()) for part in data.boxes]
+    add_size_breakdown(result, better, tied, np.concatenate(areas)[valid], groups, len(data.names), data.sizes)
     result.data = {
         "images": len(data.images),
         "boxes": len(labels),
@@ -89,32 +95,30 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     return result
 
 
-def _pixel_areas(boxes: Boxes) -> np.ndarray:
-    sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-    return sides.prod(1) if boxes.size is not None else np.full(len(sides), np.nan)
-
-
-def read_coco(task: Task, file: Path, images: Path, image_of: Any = None) -> BoxData:
+def read_coco(
+    task: Task, file: Path, images: Path, image_of: Callable[[dict[str, Any]], str] | None = None
+) -> BoxData:
     """A COCO instances file: images, annotations with xywh pixel boxes, categories.
 
-    Crowd annotations and boxes without area are left out and counted.
+    Crowd annotations and boxes without area are left out and counted. Small, medium and large go by an annotation's `area`, as
+    in COCO's own evaluation (there the area of the segment); by the box's part inside the image where it has none.
 
     Args:
         image_of: from an image entry to its path below `images`; the default is its file_name.
     Raises:
-        ValueError: not such a file.
+        ValueError: not such a file; names the entry.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        categories = sorted(content["categories"], key=lambda c: c["id"])
-        index = {category["id"]: i for i, category in enumerate(categories)}
-        # LVIS writes its synonyms beside the name; names join words by underscores.
-        names = [[_words(c["name"])] for c in categories]
-        boxes: dict[int, list[list[float]]] = {}
-        labels: dict[int, list[int]] = {}
-        skipped = {"boxes_skipped_crowd": 0, "boxes_skipped_empty": 0}
-        for annotation in content["annotations"]:
-            x, y, w, h = annotation["bbox"]
+    content = read_json(task, file)
+    with at(task, str(file), "is not a COCO instances file"):
+        categories, annotations, listed = (list(content[key]) for key in ("categories", "annotations", "images"))
+    index, names = _categories(task, file, categories)
+    boxes: dict[int, list[list[float]]] = {}
+    labels: dict[int, list[int]] = {}
+    areas: dict[int, list[float]] = {}
+    skipped = {"boxes_skipped_crowd": 0, "boxes_skipped_empty": 0}
+    for number, annotation in enumerate(annotations):
+        with at(task, f"{file}, annotations[{number}]"):
+            x, y, w, h = numbers_of(annotation["bbox"], 4, "bbox (x, y, width, height)")
             if annotation.get("iscrowd"):
                 skipped["boxes_skipped_crowd"] += 1
             elif not (w > 0 and h > 0):
@@ -122,26 +126,44 @@ def read_coco(task: Task, file: Path, images: Path, image_of: Any = None) -> Box
             else:
                 boxes.setdefault(annotation["image_id"], []).append([x, y, x + w, y + h])
                 labels.setdefault(annotation["image_id"], []).append(index[annotation["category_id"]])
-        entries = [entry for entry in content["images"] if entry["id"] in boxes]
-        strays = len(boxes) - len(entries)
-        if strays:
-            raise ValueError(
-                f"{file}: annotations name {strays} images that the file does not list; it is cut or edited."
-            )
-        name_of = image_of or (lambda entry: entry["file_name"])
-        sources: list[ImageSource] = [ImageFile(inside(images, name_of(entry))) for entry in entries]
-        sizes = [(float(entry["width"]), float(entry["height"])) for entry in entries]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} is not a COCO instances file ({type(error).__name__}: {error}).\n{task.wants}"
-        ) from None
-    return BoxData(
-        sources,
-        [Boxes(np.array(boxes[e["id"]], np.float32), size) for e, size in zip(entries, sizes, strict=True)],
-        [np.array(labels[e["id"]], np.int64) for e in entries],
-        names,
-        skipped,
-    )
+                areas.setdefault(annotation["image_id"], []).append(float(annotation.get("area") or np.nan))
+    sources: list[ImageSource] = []
+    data = BoxData(sources, [], [], names, skipped, [], COCO_PIXELS)
+    for number, entry in enumerate(listed):
+        with at(task, f"{file}, images[{number}]"):
+            if entry["id"] in boxes:
+                path = inside(images, image_of(entry) if image_of else entry["file_name"])
+                size = (float(entry["width"]), float(entry["height"]))
+                sources.append(ImageFile(path, upright=False))
+                _add_boxes(
+                    data, np.array(boxes[entry["id"]], np.float32), size, labels[entry["id"]], areas[entry["id"]]
+                )
+    strays = len(boxes) - len(sources)
+    if strays:
+        raise ValueError(f"{file}: annotations name {strays} images that the file does not list; it is cut or edited.")
+    return data
+
+
+def _categories(task: Task, file: Path, entries: list[Any]) -> tuple[dict[int, int], list[list[str]]]:
+    """Category id → class index, and the classes' names in the order of the ids."""
+    found: dict[int, str] = {}
+    for number, entry in enumerate(entries):
+        with at(task, f"{file}, categories[{number}]"):
+            found[entry["id"]] = text_of(_words(entry["name"]), "name")
+    ordered = sorted(found)
+    # One name a class, as the published evaluations have it: LVIS also lists synonyms, which are not read.
+    return {category: i for i, category in enumerate(ordered)}, [[found[category]] for category in ordered]
+
+
+def _add_boxes(
+    data: BoxData, xyxy: np.ndarray, size: tuple[float, float], labels: Sequence[int], areas: Sequence[float]
+) -> None:
+    """Append one image's boxes (K, 4) in pixels; an area that is NaN is taken from the box inside the image."""
+    inner = np.clip(xyxy, 0, [*size, *size])
+    of_boxes = (inner[:, 2:] - inner[:, :2]).prod(1)
+    data.boxes.append(Boxes(xyxy, size))
+    data.labels.append(np.array(labels, np.int64))
+    data.areas.append(np.where(np.isnan(areas), of_boxes, areas))
 
 
 def _words(name: str) -> str:
@@ -167,8 +189,11 @@ class BoxTask(Task):
     def hub_boxes(self) -> BoxData:
         """Rows in the convention of object detection data sets on the Hub.
 
+        Images are read as stored, not turned upright, since the boxes refer to stored pixels. Their sizes come from the columns
+        width and height, or from the images' headers: nothing is decoded here.
+
         Raises:
-            ValueError: no such columns, or categories without names.
+            ValueError: no such columns, categories without names, or a malformed row.
         """
         rows = self.hub_rows(["image", "objects"])
         try:
@@ -177,15 +202,37 @@ class BoxTask(Task):
             names = [[_words(name)] for name in category.names]
         except (AttributeError, KeyError, TypeError):
             raise ValueError(f"task {self.name}: {self.hub} names no categories. {self.columns}") from None
-        data = BoxData([], [], [], names, {"boxes_skipped_empty": 0})
-        for i, row in enumerate(rows):
-            found = np.array(row["objects"]["bbox"], np.float32).reshape(-1, 4)
-            usable = (found[:, 2:] > 0).all(1)
-            data.skipped["boxes_skipped_empty"] += int((~usable).sum())
-            found[:, 2:] += found[:, :2]
-            data.images.append(DatasetImage(rows, i))
-            data.boxes.append(Boxes(found[usable], row["image"].size))
-            data.labels.append(np.array(row["objects"]["category"], np.int64)[usable])
+        data = BoxData([], [], [], names, {"boxes_skipped_empty": 0}, [], COCO_PIXELS)
+        for i, row in enumerate(rows.remove_columns("image")):
+            with at(self, f"{self.hub}, row {i}"):
+                self._add_hub_row(data, DatasetImage(rows, i, upright=False), row)
+        return data
+
+    def _add_hub_row(self, data: BoxData, image: DatasetImage, row: dict[str, Any]) -> None:
+        objects = row["objects"]
+        found = np.array([numbers_of(box, 4, "bbox") for box in objects["bbox"]], np.float32).reshape(-1, 4)
+        labels = np.array(objects["category"], np.int64)
+        areas = np.array(objects.get("area") or np.full(len(found), np.nan), np.float64)
+        if not len(found) == len(labels) == len(areas):
+            raise ValueError(f"objects holds {len(found)} boxes, {len(labels)} categories and {len(areas)} areas")
+        usable = (found[:, 2:] > 0).all(1)
+        data.skipped["boxes_skipped_empty"] += int((~usable).sum())
+        found[:, 2:] += found[:, :2]
+        columns = row.get("width"), row.get("height")
+        size = (float(columns[0]), float(columns[1])) if all(columns) else size_of(image)
+        data.images.append(image)
+        if size is None:
+            _add_boxes(data, np.tile(WHOLE_IMAGE, (int(usable.sum()), 1)), (1.0, 1.0), labels[usable], areas[usable])
+        else:
+            _add_boxes(data, found[usable], size, labels[usable], areas[usable])
+
+    def read(self) -> BoxData:
+        """The task's own files."""
+        raise NotImplementedError
+
+    def load(self) -> BoxData:
+        data = self.hub_boxes() if self.hub else self.read()
+        data.templates = templates_named(self.templates)
         return data
 
     def images_of(self, data: BoxData) -> list[ImageSource]:
@@ -211,9 +258,7 @@ class BoxClassification(BoxTask):
     annotations: Path = Path("boxes/instances_test.json")
     templates: str = "plain"
 
-    def load(self) -> BoxData:
-        if self.hub:
-            return self.hub_boxes()
+    def read(self) -> BoxData:
         file = self.path(self.annotations, what="instances file")
         folders = [self.images] if self.images != Path() else [Path("test/images"), Path("images")]
         return read_coco(self, file, self.path(*folders, what="folder of images"))

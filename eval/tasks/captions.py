@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.tasks.base import Task
+from eval.tasks.reading import at, read_json, text_of, texts_of
 from eval.tasks.retrieval import retrieve
 
 CaptionRows = list[tuple[ImageSource, list[str]]]
@@ -55,34 +55,25 @@ class CaptionTask(Task):
             raise ValueError(
                 f"task {self.name}: {self.hub} has the columns {', '.join(rows.column_names)}. {self.columns}"
             )
-        texts = [[value] if isinstance(value, str) else list(value) for value in rows[column]]
-        return [(DatasetImage(rows, i), captions) for i, captions in enumerate(texts)]
+        data: CaptionRows = []
+        for i, row in enumerate(rows.select_columns([column])):
+            with at(self, f"{self.hub}, row {i}"):
+                value = row[column]
+                captions = [text_of(value, column)] if column == "caption" else texts_of(value, column)
+                data.append((DatasetImage(rows, i, upright=False), captions))
+        return data
 
     def read_karpathy(self, file: Path, images: Path, captions: int = 5) -> CaptionRows:
         """The test images of a Karpathy split file, each with its first `captions` sentences."""
         content = read_json(self, file)
-        try:
-            return [
-                (
-                    ImageFile(inside(images, str(Path(entry.get("filepath", "")) / entry["filename"]))),
-                    [sentence["raw"] for sentence in entry["sentences"][:captions]],
-                )
-                for entry in content["images"]
-                if entry["split"] == "test"
-            ]
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{file} is not a Karpathy split file ({type(error).__name__}: {error}).\n{self.wants}"
-            ) from None
-
-
-def read_json(task: Task, file: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"task {task.name}: {file} is not JSON ({error}); download it again.") from None
+        with at(self, str(file), "is not a Karpathy split file"):
+            entries = list(content["images"])
+        rows: CaptionRows = []
+        for number, entry in enumerate(entries):
+            with at(self, f"{file}, images[{number}]", "is not of a Karpathy split file"):
+                if entry["split"] == "test":
+                    folder = f"{entry['filepath']}/" if entry.get("filepath") else ""
+                    image = ImageFile(inside(images, f"{folder}{entry['filename']}"), upright=False)
+                    sentences = [sentence["raw"] for sentence in entry["sentences"][:captions]]
+                    rows.append((image, texts_of(sentences, "sentences")))
+        return rows

@@ -24,8 +24,6 @@ class CocoBoxes(BoxTask):
     annotations: Path = Path("coco/annotations/instances_val2017.json")
     images: Path = Path("coco/val2017")
 
-    def load(self) -> BoxData:
-        if self.hub:
-            return self.hub_boxes()
+    def read(self) -> BoxData:
         file = self.path(self.annotations, what="annotation file")
         return read_coco(self, file, self.path(self.images, what="folder of images"))

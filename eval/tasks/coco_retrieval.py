@@ -10,7 +10,8 @@ from eval.embed import Embedder
 from eval.images import ImageFile, inside
 from eval.results import Result
 from eval.tasks.base import register
-from eval.tasks.captions import CaptionRows, CaptionTask, read_json
+from eval.tasks.captions import CaptionRows, CaptionTask
+from eval.tasks.reading import at, read_json, text_of
 
 
 @register
@@ -41,12 +42,20 @@ Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or t
         file = self.path(*names, what="annotation file")
         self.file = str(file)
         content = read_json(self, file)
-        if "annotations" not in content:
+        if not isinstance(content, dict) or "annotations" not in content:
             return self.read_karpathy(
                 file, self.path(self.images if self.images != Path() else "coco", what="folder of images")
             )
         images = self.path(self.images if self.images != Path() else "coco/val2017", what="folder of images")
         captions: dict[int, list[str]] = {}
-        for annotation in content["annotations"]:
-            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-        return [(ImageFile(inside(images, e["file_name"])), captions.get(e["id"], [])[:5]) for e in content["images"]]
+        with at(self, str(file), "is not a COCO captions file"):
+            annotations, entries = list(content["annotations"]), list(content["images"])
+        for number, annotation in enumerate(annotations):
+            with at(self, f"{file}, annotations[{number}]", "is not of a COCO captions file"):
+                captions.setdefault(annotation["image_id"], []).append(text_of(annotation["caption"], "caption"))
+        rows: CaptionRows = []
+        for number, entry in enumerate(entries):
+            with at(self, f"{file}, images[{number}]", "is not of a COCO captions file"):
+                image = ImageFile(inside(images, entry["file_name"]), upright=False)
+                rows.append((image, captions.get(entry["id"], [])[:5]))
+        return rows

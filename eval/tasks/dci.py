@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from eval.images import ImageFile, inside
 from eval.tasks.base import register
-from eval.tasks.captions import CaptionRows, CaptionTask, read_json
+from eval.tasks.captions import CaptionRows, CaptionTask
+from eval.tasks.reading import at, read_json, text_of
 
 CAPTIONS: dict[str, Callable[[dict], str]] = {
     "extended": lambda entry: f"{entry['short_caption']}\n{entry['extra_caption']}".strip(),
@@ -47,10 +48,7 @@ class DCI(CaptionTask):
         rows: CaptionRows = []
         for file in sorted(folder.glob("*.json")):
             entry = read_json(self, file)
-            try:
-                rows.append((ImageFile(inside(images, entry["image"])), [CAPTIONS[self.caption](entry)]))
-            except (KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{file} is not an annotation of DCI ({type(error).__name__}: {error}).\n{self.wants}"
-                ) from None
+            with at(self, str(file), "is not an annotation of DCI"):
+                image = ImageFile(inside(images, entry["image"]), upright=False)
+                rows.append((image, [text_of(CAPTIONS[self.caption](entry), f"the {self.caption} caption")]))
         return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from eval.attributes import replaced_attribute
+from eval.attributes import changed_attributes, object_class
 from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.tasks.base import Task, register
-from eval.tasks.matching import MatchRow, add_breakdown, embed_matches, score_matches
+from eval.tasks.matching import MatchRow, add_breakdown, add_class_breakdown, embed_matches, score_matches
+from eval.tasks.reading import (
+    WHOLE_IMAGE,
+    at,
+    json_lines,
+    require_rows,
+    require_subsets,
+    size_of,
+    text_of,
+    texts_of,
+    xywh_of,
+)
 
 FILES = {
     "hard": "h_attributes_llava.jsonl",
@@ -32,6 +42,11 @@ class FGOVD(Task):
 
     Region feature of the box by RoIAlign, short text (section 4.2). A tie counts as wrong; the published script counts
     it as right, which is `value + ties / count`.
+
+    The breakdown has one group for each kind of attribute that was replaced (colour, material, …; `eval.attributes`): the true
+    caption against the negatives in which it changed. A negative of medium or easy changes several and counts in each. And one
+    group for each frequent class ("class: bottle"): the published `category_id` is the caption's place among its
+    candidates, so the class is read from the true caption.
 
     Attributes:
         annotations: folder of the jsonl files, relative to `data`.
@@ -55,11 +70,12 @@ class FGOVD(Task):
     subsets: tuple[str, ...] = ("hard", "medium", "easy", "trivial")
 
     def load(self) -> dict[str, list[MatchRow]]:
-        unknown = set(self.subsets) - set(FILES)
-        if unknown:
-            raise ValueError(f"task fgovd has the subsets {', '.join(FILES)}; got {', '.join(sorted(unknown))}.")
-        if self.hub:
-            return self._hub_rows()
+        require_subsets(self, self.subsets, list(FILES))
+        data = self._hub_rows() if self.hub else self._file_rows()
+        require_rows(self, data)
+        return data
+
+    def _file_rows(self) -> dict[str, list[MatchRow]]:
         folders = [self.annotations] if self.annotations != Path() else [Path("fgovd"), Path()]
         folder = self.path(*[f / FILES[self.subsets[0]] for f in folders], what="annotation file").parent
         image_folders = [self.images] if self.images != Path() else [Path("coco"), Path("test/images"), Path("images")]
@@ -72,22 +88,29 @@ class FGOVD(Task):
     def score(self, embedder: Embedder, data: dict[str, list[MatchRow]]) -> Result:
         matches = embed_matches(self, embedder, data)
         result = score_matches(self, embedder, matches)
-        add_breakdown(result, matches, replaced_attribute)
+        # The negatives of trivial are captions of other objects; nothing in them was replaced.
+        add_breakdown(result, matches, changed_attributes, without=("trivial",))
+        add_class_breakdown(result, matches, object_class)
         return result
 
     def _hub_rows(self) -> dict[str, list[MatchRow]]:
         data = self.hub_rows(["image", "bbox", "pos_expression", "neg_expression", "subset"])
-        rows: dict[str, list[MatchRow]] = {}
-        first: dict[Any, int] = {}  # rows of one image_id share its first row's image, so that it is encoded once
-        for index, row in enumerate(data):
-            if row["subset"] in self.subsets:
-                place = first.setdefault(row["image_id"], index) if "image_id" in row else index
-                x, y, w, h = row["bbox"]
-                texts = [_positive(row["pos_expression"]), *row["neg_expression"]]
-                box = np.array([x, y, x + w, y + h], np.float32)
-                rows.setdefault(row["subset"], []).append(
-                    MatchRow(DatasetImage(data, place), box, row["image"].size, texts)
-                )
+        rows: dict[str, list[MatchRow]] = {subset: [] for subset in self.subsets}
+        # rows of one image_id share its first row's image, so that it is encoded once: (image, size or None)
+        known: dict[Any, tuple[DatasetImage, tuple[float, float] | None]] = {}
+        for index, row in enumerate(data.remove_columns("image")):
+            if row["subset"] not in rows:
+                continue
+            with at(self, f"{self.hub}, row {index}"):
+                own = row.get("image_id")
+                key = ("row", index) if own is None else ("image", own)
+                if key not in known:
+                    image = DatasetImage(data, index, upright=False)
+                    columns = row.get("width"), row.get("height")
+                    known[key] = image, (float(columns[0]), float(columns[1])) if all(columns) else size_of(image)
+                image, size = known[key]
+                box = np.array(xywh_of(row["bbox"]), np.float32)
+                rows[row["subset"]].append(MatchRow(image, WHOLE_IMAGE if size is None else box, size, _captions(row)))
         return rows
 
 
@@ -96,26 +119,24 @@ def _read(path: Path, images: Path, task: FGOVD) -> Iterator[MatchRow]:
         raise ValueError(
             f"task fgovd: {path} does not exist; leave the subset out with subsets=… or add the file.\n{task.wants}"
         )
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                x, y, w, h = (float(v) for v in row["bbox"])
-                size = (float(row["width"]), float(row["height"]))
-                texts = [_positive(row["pos_expression"]), *row["neg_expression"]]
-                image = ImageFile(inside(images, row["img_path"]))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: malformed ({type(error).__name__}: {error}).\n{task.wants}"
-                ) from None
-            yield MatchRow(image, np.array([x, y, x + w, y + h], np.float32), size, texts)
+    for place, row in json_lines(task, path):
+        with at(task, place):
+            box = np.array(xywh_of(row["bbox"]), np.float32)
+            size = (float(row["width"]), float(row["height"]))
+            image = ImageFile(inside(images, row["img_path"]), upright=False)
+            texts = _captions(row)
+        yield MatchRow(image, box, size, texts)
 
 
-def _positive(expressions: str | list[str]) -> str:
-    if isinstance(expressions, str):
-        return expressions
-    if len(expressions) != 1:
-        raise ValueError(f"FG-OVD rows have one positive caption; got {len(expressions)}: {expressions}.")
-    return expressions[0]
+def _captions(row: dict[str, Any]) -> list[str]:
+    """The positive caption, then the negatives.
+
+    Raises:
+        ValueError: not exactly one positive, or negatives that are no list of texts.
+    """
+    positive = row["pos_expression"]
+    if not isinstance(positive, str):
+        if len(positive) != 1:
+            raise ValueError(f"FG-OVD rows have one positive caption; got {len(positive)}: {positive}")
+        positive = positive[0]
+    return [text_of(positive, "pos_expression"), *texts_of(row["neg_expression"], "neg_expression")]

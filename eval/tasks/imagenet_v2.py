@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +22,17 @@ class ImageNetV2(ImageNetTask):
 
     images: Path = Path("imagenetv2-matched-frequency-format-val")
 
-    def label_of_folder(self, name: str, place: int) -> int:
-        if not name.isdigit():
-            raise ValueError(f"task imagenet_v2: folder {name!r} is not a class index from 0 to 999.\n{self.wants}")
-        return int(name)
+    def labels_of_folders(self, folders: Sequence[str], classes: int) -> list[int]:
+        """The number that is a folder's name.
+
+        Raises:
+            ValueError: other folders than 0, 1, … one for each class.
+        """
+        labels = {name: int(name) for name in folders if name.isdecimal()}
+        if len(labels) < len(folders) or sorted(labels.values()) != list(range(classes)):
+            strange = [name for name in folders if labels.get(name, classes) >= classes]
+            raise ValueError(
+                f"task {self.name}: {len(folders)} class folders, but there are {classes} class names; they must be called 0 to "
+                f"{classes - 1}{f', not {strange[0]!r}' if strange else ''}.\n{self.wants}"
+            )
+        return [labels[name] for name in folders]

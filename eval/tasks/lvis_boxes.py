@@ -25,9 +25,7 @@ class LvisBoxes(BoxTask):
     annotations: Path = Path("lvis/lvis_v1_val.json")
     images: Path = Path("coco")
 
-    def load(self) -> BoxData:
-        if self.hub:
-            return self.hub_boxes()
+    def read(self) -> BoxData:
         file = self.path(self.annotations, what="annotation file")
         return read_coco(self, file, self.path(self.images, what="folder of images"), _below_coco)
 

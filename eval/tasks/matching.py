@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,9 @@ from eval.metrics import top_k_accuracy
 from eval.results import Result, Score
 from eval.scoring import accuracy_score, gathered_scores, match_score
 from eval.tasks.base import Task, require_some
+
+CLASS_ROWS = 30  # of a class in a subset; fewer leave an interval wider than ±15 points
+CLASSES_SHOWN = 20  # so that a breakdown stays a table one can read
 
 
 @dataclass
@@ -95,10 +99,11 @@ def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence
 
 
 def score_matches(task: Task, embedder: Embedder, matches: MatchSet, prefix: bool = True) -> Result:
-    """Top-1, blind control and interval for every subset."""
+    """Top-1, blind control and interval for every subset; one of which no image could be read is counted as 0 rows."""
     result = Result(task.name, {}, settings=embedder.region_settings() | {"text": "short"}, data=matches.data)
     for name, rows in matches.rows.items():
         if not rows:
+            result.data[f"rows_{name}"] = 0
             continue
         score, correct, _ = match_score(
             matches.regions[name], matches.texts, matches.candidates(name), matches.groups[name]
@@ -113,22 +118,30 @@ def score_matches(task: Task, embedder: Embedder, matches: MatchSet, prefix: boo
     return result
 
 
-def add_breakdown(result: Result, matches: MatchSet, group_of: Callable[[str, str], str]) -> None:
+def add_breakdown(
+    result: Result,
+    matches: MatchSet,
+    groups_of: Callable[[str, str], Collection[str]],
+    without: Collection[str] = (),
+) -> None:
     """Accuracy against the negatives of one kind alone.
 
     A row counts in every group of which it has a negative: its positive against these negatives, with the chance level
-    of that many candidates.
+    of that many candidates. A negative may belong to several groups, and then counts in each.
 
     Args:
-        group_of: (positive, negative) → what was replaced.
+        groups_of: (positive, negative) → what was replaced. without: subsets that are left out.
     """
     for name, rows in matches.rows.items():
+        if name in without:
+            continue
         chosen: dict[str, tuple[list[int], list[list[int]]]] = {}
         for number, row in enumerate(rows):
             positive = row.texts[0]
             by_group: dict[str, list[int]] = {}
             for negative in row.texts[1:]:
-                by_group.setdefault(group_of(positive, negative), []).append(matches.index[negative])
+                for group in groups_of(positive, negative):
+                    by_group.setdefault(group, []).append(matches.index[negative])
             for group, negatives in by_group.items():
                 numbers, candidates = chosen.setdefault(group, ([], []))
                 numbers.append(number)
@@ -139,4 +152,33 @@ def add_breakdown(result: Result, matches: MatchSet, group_of: Callable[[str, st
                 np.zeros(len(numbers), dtype=np.int64),
             )
             score: Score = accuracy_score(outcome, matches.groups[name][numbers])
-            result.breakdown.setdefault(group, {})[name if len(matches.rows) > 1 else "top1"] = score
+            result.breakdown.setdefault(group, {})[_label(matches, name)] = score
+
+
+def add_class_breakdown(result: Result, matches: MatchSet, class_of: Callable[[str], str]) -> None:
+    """Accuracy by the object of the positive caption, against all negatives; the groups are called "class: bottle".
+
+    Of the classes, those with at least `CLASS_ROWS` rows in a subset, and of these the `CLASSES_SHOWN` with most rows in all.
+
+    Args:
+        class_of: positive caption → object.
+    """
+    classes = {name: [class_of(row.texts[0]) for row in rows] for name, rows in matches.rows.items()}
+    counts = {name: Counter(found) for name, found in classes.items()}
+    common = {group for count in counts.values() for group, rows in count.items() if rows >= CLASS_ROWS}
+    total = sum(counts.values(), Counter())
+    for group in sorted(common, key=lambda group: (-total[group], group))[:CLASSES_SHOWN]:
+        for name, found in classes.items():
+            numbers = [number for number, own in enumerate(found) if own == group]
+            if len(numbers) >= CLASS_ROWS:
+                candidates = [[matches.index[text] for text in matches.rows[name][number].texts] for number in numbers]
+                outcome = top_k_accuracy(
+                    gathered_scores(matches.regions[name][numbers], matches.texts, candidates),
+                    np.zeros(len(numbers), dtype=np.int64),
+                )
+                score = accuracy_score(outcome, matches.groups[name][numbers])
+                result.breakdown.setdefault(f"class: {group}", {})[_label(matches, name)] = score
+
+
+def _label(matches: MatchSet, subset: str) -> str:
+    return subset if len(matches.rows) > 1 else "top1"

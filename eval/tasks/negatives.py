@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from eval.attributes import replaced_attribute
+from eval.attributes import changed_attributes
 from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
@@ -54,5 +54,5 @@ class Negatives(Task):
     def score(self, embedder: Embedder, data: list[MatchRow]) -> Result:
         matches = embed_matches(self, embedder, {"negatives": data})
         result = score_matches(self, embedder, matches, prefix=False)
-        add_breakdown(result, matches, replaced_attribute)
+        add_breakdown(result, matches, changed_attributes)
         return result

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from eval.box_sizes import add_size_breakdown
+from eval.box_sizes import add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
-from eval.images import Boxes, ImageSource
+from eval.images import ImageSource
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import Task, register, require_some
@@ -72,7 +72,7 @@ class Phrases(_PhraseTask):
         better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct)), labels)
         result = Result(self.name, {}, settings=embedder.region_settings() | {"text": "short"})
         add_class_scores(result, better, tied, labels, len(distinct), groups, class_mean=False)
-        areas = np.concatenate([_areas(b) for b in boxes])[valid]
+        areas = np.concatenate([fractions_of_image(b.normalised()) for b in boxes])[valid]
         add_size_breakdown(result, better, tied, areas, groups, len(distinct))
         result.data = {"images": len(data), "regions": len(labels), "phrases": len(distinct), "boxes_clipped": clipped}
         return result
@@ -100,9 +100,3 @@ class PhraseInImage(_PhraseTask):
         result = score_matches(self, embedder, embed_matches(self, embedder, {"regions": rows}), prefix=False)
         result.data = {name: value for name, value in result.data.items() if "other_than" not in name}
         return result
-
-
-def _areas(boxes: Boxes) -> np.ndarray:
-    """(K,) areas as fractions of the image."""
-    xyxy = boxes.normalised()
-    return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])

@@ -1,8 +1,10 @@
-"""Records for the tasks on a FineHARD-like folder or data set: annotations now, images later."""
+"""Records for the tasks on a FineHARD-like folder or data set: annotations now, images later.
+
+Images are turned upright as their EXIF orientation says, like those of training: their boxes refer to upright images.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 
 from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, inside
 from eval.tasks.base import Task
+from eval.tasks.reading import at, numbers_of, read_json, text_of, texts_of
 
 PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before every f_path of FineHARD and names no folder
 
@@ -71,17 +74,15 @@ def _folder_records(task: Task, root: Path) -> Iterator[EvalRecord]:
     folder = task.path(*[c / "jsonfiles" for c in candidates], what="folder of annotations").parent
     files = sorted((folder / "jsonfiles").glob("*.json"))
     for file in files:
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file} is not JSON ({error}); download it again.") from None
+        rows = read_json(task, file)
+        if not isinstance(rows, list):
+            raise ValueError(
+                f"task {task.name}: {file} holds a JSON {type(rows).__name__}; it must be a list of records.\n{task.wants}"
+            )
         for number, row in enumerate(rows):
-            try:
-                yield _record(row, folder / "images")
-            except (KeyError, TypeError, IndexError) as error:
-                raise ValueError(
-                    f"{file}, record {number}: malformed ({type(error).__name__}: {error}).\n{task.wants}"
-                ) from None
+            with at(task, f"{file}, record {number}"):
+                record = _record(row, folder / "images")
+            yield record
 
 
 def _record(row: dict[str, Any], images: Path) -> EvalRecord:
@@ -89,13 +90,34 @@ def _record(row: dict[str, Any], images: Path) -> EvalRecord:
     for box in row.get("bbox_info") or []:
         negatives = box.get("short_expr_negs") or {} if box.get("flag_short_neg") else {}
         ordered = [negatives[key] for key in sorted(negatives, key=int)]
-        regions.append(Region(box["bbox"], box.get("short_expr"), box.get("long_expr"), ordered))
+        regions.append(_region(box["bbox"], box.get("short_expr"), box.get("long_expr"), ordered))
     image = ImageFile(inside(images, row["f_path"].removeprefix(PUBLISHED_PREFIX)))
-    return EvalRecord(image, row.get("caption") or None, row.get("short_caption") or None, regions)
+    return EvalRecord(image, _optional(row, "caption"), _optional(row, "short_caption"), regions)
+
+
+def _region(bbox: Any, short: Any, long: Any, negatives: Any) -> Region:
+    """Raises ValueError: a box without four numbers, or an expression that is no text."""
+    texts = {"short_expr": short, "long_expr": long}
+    return Region(
+        numbers_of(bbox, 4, "bbox (x1, y1, x2, y2)"),
+        *(_optional(texts, name) for name in texts),
+        texts_of(negatives if negatives is not None else [], "negatives", empty=True),
+    )
+
+
+def _optional(row: dict[str, Any], name: str) -> str | None:
+    """A text that may be missing: None, or nothing in it."""
+    value = row.get(name)
+    return text_of(value, name) if value and str(value).strip() else None
 
 
 def _hub_records(task: Task) -> Iterator[EvalRecord]:
     rows = task.hub_rows(["image", "caption", "short_caption", "regions"])
     for index, row in enumerate(rows.remove_columns("image")):
-        regions = [Region(r["bbox"], r["short_expr"], r["long_expr"], r["negatives"]) for r in row["regions"]]
-        yield EvalRecord(DatasetImage(rows, index), row["caption"], row["short_caption"], regions)
+        with at(task, f"{task.hub}, row {index}"):
+            regions = [
+                _region(r["bbox"], r["short_expr"], r["long_expr"], r["negatives"]) for r in row["regions"] or []
+            ]
+            captions = _optional(row, "caption"), _optional(row, "short_caption")
+            record = EvalRecord(DatasetImage(rows, index), *captions, regions)
+        yield record

@@ -83,4 +83,6 @@ class Retrieval(Task):
             for name in ("scores", "outcomes", "groups", "data"):
                 own = getattr(part, name)
                 getattr(combined, name).update({f"{kind}_{key}": value for key, value in own.items()})
+            left_out = {f"{kind}_{key}": value for key, value in part.settings.items() if key.endswith("_left_out")}
+            combined.settings |= left_out
         return combined

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from eval.images import ImageFile, inside
 from eval.tasks.base import register
-from eval.tasks.captions import CaptionRows, CaptionTask, read_json
+from eval.tasks.captions import CaptionRows, CaptionTask
+from eval.tasks.reading import at, read_json, text_of
 
 
 @register
@@ -33,12 +34,12 @@ class ShareGPT4V(CaptionTask):
     def read(self) -> CaptionRows:
         file = self.path(self.annotations, what="annotation file")
         images = self.path(self.images, what="folder of images")
-        try:
-            return [
-                (ImageFile(inside(images, Path(entry["image"]).name)), [entry["conversations"][1]["value"]])
-                for entry in read_json(self, file)[: self.count]
-            ]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{file} is not ShareGPT4V's captioner file ({type(error).__name__}: {error}).\n{self.wants}"
-            ) from None
+        complaint = "is not ShareGPT4V's captioner file"
+        with at(self, str(file), complaint):
+            entries = read_json(self, file)[: self.count]
+        rows: CaptionRows = []
+        for number, entry in enumerate(entries):
+            with at(self, f"{file}, entry {number}", complaint):
+                image = ImageFile(inside(images, PurePosixPath(entry["image"]).name), upright=False)
+                rows.append((image, [text_of(entry["conversations"][1]["value"], "caption")]))
+        return rows

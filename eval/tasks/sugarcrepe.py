@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.scoring import match_score
 from eval.tasks.base import Task, register, require_some
-from eval.tasks.captions import read_json
+from eval.tasks.reading import at, read_json, require_rows, require_subsets, text_of
 
 SUBSETS = ("replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att", "add_obj", "add_att")
 CaptionPairs = dict[str, list[tuple[ImageSource, list[str]]]]
@@ -42,31 +42,31 @@ class SugarCrepe(Task):
     subsets: tuple[str, ...] = SUBSETS
 
     def load(self) -> CaptionPairs:
-        unknown = set(self.subsets) - set(SUBSETS)
-        if unknown:
-            raise ValueError(
-                f"task sugarcrepe has the subsets {', '.join(SUBSETS)}; got {', '.join(sorted(unknown))}."
-            )
-        if self.hub:
-            rows = self.hub_rows(["image", "caption", "negative_caption", "subset"])
-            pairs: CaptionPairs = {subset: [] for subset in self.subsets}
-            for i, row in enumerate(rows.remove_columns("image")):
-                if row["subset"] in pairs:
-                    pairs[row["subset"]].append((DatasetImage(rows, i), [row["caption"], row["negative_caption"]]))
-            return pairs
+        require_subsets(self, self.subsets, SUBSETS)
+        pairs = self._hub_pairs() if self.hub else self._file_pairs()
+        require_rows(self, pairs)
+        return pairs
+
+    def _hub_pairs(self) -> CaptionPairs:
+        rows = self.hub_rows(["image", "caption", "negative_caption", "subset"])
+        pairs: CaptionPairs = {subset: [] for subset in self.subsets}
+        for i, row in enumerate(rows.remove_columns("image")):
+            if row["subset"] in pairs:
+                with at(self, f"{self.hub}, row {i}"):
+                    pairs[row["subset"]].append((DatasetImage(rows, i, upright=False), _captions(row)))
+        return pairs
+
+    def _file_pairs(self) -> CaptionPairs:
         images = self.path(self.images, what="folder of images")
-        pairs = {}
+        pairs: CaptionPairs = {subset: [] for subset in self.subsets}
         for subset in self.subsets:
             file = self.path(self.annotations / f"{subset}.json", what="annotation file")
-            try:
-                pairs[subset] = [
-                    (ImageFile(inside(images, entry["filename"])), [entry["caption"], entry["negative_caption"]])
-                    for entry in read_json(self, file).values()
-                ]
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{file} is not a SugarCrepe file ({type(error).__name__}: {error}).\n{self.wants}"
-                ) from None
+            with at(self, str(file), "is not a SugarCrepe file"):
+                entries = list(read_json(self, file).items())
+            for key, entry in entries:
+                with at(self, f"{file}, entry {key}"):
+                    image = ImageFile(inside(images, entry["filename"]), upright=False)
+                    pairs[subset].append((image, _captions(entry)))
         return pairs
 
     def images_of(self, data: CaptionPairs) -> list[ImageSource]:
@@ -80,6 +80,7 @@ class SugarCrepe(Task):
         result = Result(self.name, {}, settings={"text": "short"})
         for subset, pairs in data.items():
             kept = [(place[image], texts) for image, texts in pairs if valid[place[image]]]
+            result.data[f"rows_{subset}"] = len(kept)
             if not kept:
                 continue
             groups = np.array([i for i, _ in kept])
@@ -89,6 +90,9 @@ class SugarCrepe(Task):
                 features[torch.from_numpy(groups)], embedder.texts(list(distinct)), candidates, groups
             )
             result.scores[subset], result.outcomes[subset], result.groups[subset] = score, correct, groups
-            result.data[f"rows_{subset}"] = len(kept)
         result.data |= {"images": int(valid.sum()), "images_left_out": int((~valid).sum())}
         return result
+
+
+def _captions(row: dict[str, Any]) -> list[str]:
+    return [text_of(row[name], name) for name in ("caption", "negative_caption")]

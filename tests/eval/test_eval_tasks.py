@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 
-from eval.tasks import TASKS
+from eval.prompts import imagenet_names, imagenet_wnids
+from eval.tasks import TASKS, make_task
 from tests.eval.task_runs import run, values, write_json
 
 
@@ -50,6 +52,8 @@ def test_boxes_and_coco_boxes(tmp_path, paint, colour_model):
     assert result.breakdown["small"]["top1"].count == 2  # 400 and 640 pixels
     assert result.breakdown["medium"]["top1"].count == 1  # 2,816 pixels
     assert result.settings["templates"] == "openai80 (80)"
+    assert result.settings["scores_left_out"] == "top5 (4 classes)"
+    assert "annotation's area" in result.settings["box_sizes"]
     same = run(
         colour_model,
         "boxes",
@@ -88,6 +92,10 @@ def test_openimages_boxes(tmp_path, paint, colour_model):
     result = run(colour_model, "openimages_boxes", data=tmp_path, templates="plain")
     check_boxes(result)
     assert result.data["boxes_skipped_group"] == 1
+    sizes = {name: scores["top1"].count for name, scores in result.breakdown.items()}
+    assert sizes == {"large": 3}  # 31, 69 and 16 % of the image
+    assert "of the image" in result.settings["box_sizes"]
+    assert result.settings["templates"] == "plain (1)"
     (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n")
     with pytest.raises(ValueError, match=r"line 3: malformed, or a class that .* does not list"):
         run(colour_model, "openimages_boxes", data=tmp_path)
@@ -219,6 +227,72 @@ def test_imagenet_and_v2_map_folders_to_classes(tmp_path, paint, colour_model):
     assert result.outcomes["top1"].tolist() == [i in (2, 10, 11) for i in sorted(range(12), key=str)]
     with pytest.raises(ValueError, match="12 class folders, but there are 1000 class names"):
         run(colour_model, "imagenet_v2", data=tmp_path)
+    (tmp_path / "imagenetv2-matched-frequency-format-val/11").rename(
+        tmp_path / "imagenetv2-matched-frequency-format-val/12"
+    )
+    with pytest.raises(ValueError, match=r"must be called 0 to 11, not '12'"):
+        run(colour_model, "imagenet_v2", data=tmp_path, names=str(names))
+
+
+def test_imagenet_folders_named_by_number_sort_by_number(tmp_path, paint, colour_model):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(["red", "blue", *(f"grey {i}" for i in range(8)), "green", "yellow"]))
+    for folder, colour in ((0, "red"), (1, "blue"), (10, "green"), (11, "yellow")):
+        paint(tmp_path / f"imagenet/val/{folder}/x.png", colour)
+    for folder in range(2, 10):
+        (tmp_path / f"imagenet/val/{folder}").mkdir()
+    options = {"data": tmp_path, "names": str(names), "templates": "plain"}
+    assert run(colour_model, "imagenet", **options).scores["top1"].value == 1.0
+    (tmp_path / "imagenet/val/9").rename(tmp_path / "imagenet/val/nine")
+    with pytest.raises(ValueError, match=r"no clear order: 11 of 12 are numbers"):
+        run(colour_model, "imagenet", **options)
+    (tmp_path / "imagenet/val/nine").rename(tmp_path / "imagenet/val/01")
+    with pytest.raises(ValueError, match=r"some of them twice"):
+        run(colour_model, "imagenet", **options)
+
+
+def test_openais_names_need_imagenets_wordnet_ids(tmp_path, paint, colour_model):
+    ids, classes = imagenet_wnids(), imagenet_names()
+    assert len(set(ids)) == 1000
+    assert ids == sorted(ids)
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in ids)
+    known = dict(zip(ids, classes, strict=True))
+    assert known["n01440764"] == "tench"
+    assert (known["n02123045"], known["n07753592"]) == ("tabby cat", "banana")
+    assert known["n15075141"] == "toilet paper"
+    for folder in range(1000):
+        (tmp_path / f"imagenet/val/{folder}").mkdir(parents=True)
+    with pytest.raises(
+        ValueError, match=r"1000 \(n01440764, n01443537, n01484850, …\) missing, 1000 \(0, 1, 10, …\) unexpected"
+    ):
+        run(colour_model, "imagenet", data=tmp_path)
+    for folder, wnid in enumerate(ids):
+        (tmp_path / f"imagenet/val/{folder}").rename(tmp_path / f"imagenet/val/{wnid}")
+    paint(tmp_path / "imagenet/val/n15075141/x.png", "red")
+    task = make_task("imagenet", {"data": tmp_path, "templates": "plain"})
+    data = task.load()
+    assert data.labels.tolist() == [999]
+    assert (data.names, data.templates) == (classes, ["a photo of a {}."])  # all that decides a score is there
+
+
+def test_what_decides_a_score_is_in_what_load_returns(tmp_path, paint):
+    """Earlier results are reused when it is unchanged, so a class list or a template must not be read later."""
+    paint_boxes(paint, tmp_path / "coco/val2017/x.png")
+    write_json(tmp_path / "coco/annotations/instances_val2017.json", coco_content("x.png"))
+    templates = tmp_path / "templates.txt"
+    templates.write_text("one {}\n\ntwo {}\n")
+    data = make_task("coco_boxes", {"data": tmp_path, "templates": str(templates)}).load()
+    assert (data.templates, data.names) == (["one {}", "two {}"], [["red"], ["blue"], ["green"], ["yellow"]])
+
+
+def test_coco_sizes_go_by_the_annotations_area(tmp_path, paint, colour_model):
+    paint_boxes(paint, tmp_path / "coco/val2017/x.png")
+    content = coco_content("x.png")
+    content["annotations"][0]["area"] = 2000.0  # of its 400 pixels: the area decides
+    content["annotations"][1]["bbox"] = [20, 0, 440, 64]  # no area: of 28,160 pixels 2,816 lie in the image
+    write_json(tmp_path / "coco/annotations/instances_val2017.json", content)
+    result = run(colour_model, "coco_boxes", data=tmp_path)
+    assert {name: scores["top1"].count for name, scores in result.breakdown.items()} == {"small": 1, "medium": 2}
 
 
 def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
@@ -237,7 +311,13 @@ def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
     result = run(colour_model, "sugarcrepe", data=tmp_path, subsets=("replace_att",))
     score = result.scores["replace_att"]
     assert (score.value, score.chance, score.count) == (pytest.approx(2 / 3), 0.5, 3)
-    assert score.control is not None
+    # By hand: with three images there are two ways to give everyone another's; one lets two rows pass, the other none.
+    assert round(score.control * 15, 6) in (0, 2, 4, 6, 8, 10)
+    assert result.data["rows_replace_att"] == 3
+    del entries["2"]
+    write_json(tmp_path / "sugarcrepe/swap_att.json", entries)  # two images: everyone gets the other's, which is wrong
+    swapped = run(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",)).scores["swap_att"]
+    assert (swapped.value, swapped.control, swapped.control_std) == (1.0, 0.0, 0.0)
     with pytest.raises(ValueError, match=r"no annotation file; looked for .*swap_obj"):
         run(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_obj",))
 
@@ -288,9 +368,11 @@ def test_tasks_on_records(records, colour_model):
 
 
 def test_every_task_names_its_files(tmp_path, colour_model):
-    for name in TASKS:
-        with pytest.raises(ValueError, match=r"It wants(.|\n)*https?://|It wants(.|\n)*dataset_scripts"):
+    for name, task in TASKS.items():
+        with pytest.raises(ValueError, match=f"^task {name}: no [a-z ]+; looked for {tmp_path}/") as caught:
             run(colour_model, name, data=tmp_path)
+        assert task.wants in str(caught.value)
+        assert re.search(r"https?://|python -m dataset_scripts", task.wants)
 
 
 def test_options_are_checked_before_any_work(colour_model, tmp_path):
@@ -305,22 +387,22 @@ def test_options_are_checked_before_any_work(colour_model, tmp_path):
 def test_blind_control_is_chance_without_a_prior_and_above_it_with_one(tmp_path, paint, colour_model):
     """Positives drawn like the negatives leave nothing to guess; always-red positives give everything away."""
     colours = ["red", "green", "blue", "yellow"]
-    for colour in colours:
-        paint(tmp_path / f"test/images/{colour}.png", colour)
     random = np.random.default_rng(0)
     rows = {"h": [], "m": []}
-    for _ in range(400):
+    for _ in range(200):
         fair, shown = random.permutation(colours), random.choice(["red", "red", "red", "green"])
         rows["h"].append((fair[0], fair[1:]))
         rows["m"].append((shown, [c for c in colours if c != shown]))
     (tmp_path / "fgovd").mkdir()
     for letter, entries in rows.items():
+        for number, (positive, _) in enumerate(entries):  # an image for every row: none gets its own
+            paint(tmp_path / f"test/images/{letter}{number}.png", positive)
         lines = [
             json.dumps({
-                "img_path": f"{positive}.png", "bbox": [0, 0, 64, 64], "width": 64, "height": 64,
+                "img_path": f"{letter}{number}.png", "bbox": [0, 0, 64, 64], "width": 64, "height": 64,
                 "pos_expression": [f"a {positive} thing"], "neg_expression": [f"a {negative} thing" for negative in negatives],
             })
-            for positive, negatives in entries
+            for number, (positive, negatives) in enumerate(entries)
         ]  # fmt: skip
         (tmp_path / f"fgovd/{letter}_attributes_llava.jsonl").write_text("\n".join(lines))
     result = run(colour_model, "fgovd", data=tmp_path, subsets=("hard", "medium"))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from eval import evaluate_model
+from eval.attributes import changed_attributes
+from eval.images import Boxes, clip_boxes
+from eval.tasks import make_task
 from tests.eval.task_runs import run
 
 
@@ -54,9 +60,9 @@ def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, colour_model):
     assert (hard.value, hard.count, hard.ties) == (0.5, 4, 1)
     assert hard.chance == pytest.approx((3 / 4 + 1 / 3) / 4)
     assert hard.low <= hard.value <= hard.high
-    # By hand: red wins for row 1 with probability 1/2 over permutations (2 of 4 regions are red), blue for rows 2 and 3,
-    # row 4 never (its tie); the mean over five permutations lies near 3/8.
-    assert 0.1 <= hard.control <= 0.65
+    # By hand: image a's rows get image b's regions and the other way round. Where left meets left, rows 1 and 2 win; where
+    # left meets right, row 3 alone; row 4 never (its tie). So each of the five runs gives 2/4 or 1/4.
+    assert round(20 * hard.control, 6) in range(5, 11)
     colour, material = result.breakdown["colour"]["hard"], result.breakdown["material"]["hard"]
     assert (colour.count, colour.value) == (4, 0.75)  # row 4 beats "red wooden"
     assert (material.count, material.value, material.ties) == (1, 0.0, 1)
@@ -102,7 +108,21 @@ def test_fgovd_subsets_and_missing_images(fgovd, colour_model):
         ({"width": 640}, "another image, or a crop"),
         ({"img_path": "../../etc/passwd"}, "leaves its folder"),
         ({"pos_expression": ["a", "b"]}, "one positive caption; got 2"),
-        ({"bbox": [1, 2]}, "not enough values"),
+        (
+            {"bbox": [1, 2]},
+            r"h_attributes_llava\.jsonl, line 1: malformed \(bbox .* must be 4 numbers; got \[1, 2\]\)",
+        ),
+        ({"bbox": [1, 2, 3, "wide"]}, r"h_attributes_llava\.jsonl, line 1: malformed \(bbox .* must be 4 numbers"),
+        ({"height": "tall"}, r"h_attributes_llava\.jsonl, line 1: malformed \(could not convert string"),
+        (
+            {"neg_expression": "A red cup."},
+            r"line 1: malformed \(neg_expression must be a list of texts; got 'A red cup.'",
+        ),
+        (
+            {"neg_expression": ["A red cup.", None]},
+            r"line 1: malformed \(neg_expression\[1\] must be a text; got None",
+        ),
+        ({"img_path": "val2017\\a.png"}, r"line 1: .*leaves its folder"),
     ],
 )
 def test_fgovd_bad_rows_are_errors(fgovd, colour_model, change, message):
@@ -123,3 +143,66 @@ def test_a_box_partly_outside_is_clipped_and_counted(fgovd, colour_model):
     file.write_text("\n".join(map(json.dumps, rows)))
     result = run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
     assert (result.data["boxes_clipped"], result.scores["hard"].value) == (1, 0.5)
+
+
+def test_a_line_of_another_encoding_is_found_by_its_number(fgovd, colour_model):
+    file = fgovd / "fgovd/h_attributes_llava.jsonl"
+    lines = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([*lines[:2], lines[2].replace(b"blue", b"bl\xfce"), lines[3]]))
+    with pytest.raises(ValueError, match=r"h_attributes_llava\.jsonl, line 3: malformed \(UnicodeDecodeError"):
+        run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+
+
+def test_a_subset_without_rows_is_named(fgovd, colour_model):
+    (fgovd / "fgovd/e_attributes_llava.jsonl").write_text("\n")
+    with pytest.raises(ValueError, match=r"no row of the subset easy in its files"):
+        run(colour_model, "fgovd", data=fgovd)
+    with pytest.raises(ValueError, match=r"has the subsets hard, .* got none"):
+        run(colour_model, "fgovd", data=fgovd, subsets=())
+
+
+def test_trivial_has_no_attribute_groups_and_frequent_classes_have_their_own(fgovd, colour_model):
+    rows = [json.loads(line) for line in (fgovd / "fgovd/h_attributes_llava.jsonl").read_text().splitlines()]
+    first, second = rows[0], rows[1]
+    bottle = second | {"pos_expression": ["A blue bottle."], "neg_expression": ["A red bottle."]}
+    for name, cups, bottles in (("h_attributes", 30, 29), ("shuffle_negatives", 30, 31)):
+        content = (
+            [first] * cups
+            + [bottle] * (bottles - 1)
+            + [bottle | {"pos_expression": ["A red bottle."], "neg_expression": ["A blue bottle."]}]
+        )
+        (fgovd / f"fgovd/{name}_llava.jsonl").write_text("\n".join(map(json.dumps, content)))
+    result = run(colour_model, "fgovd", data=fgovd, subsets=("hard", "trivial"))
+    assert list(result.breakdown["colour"]) == ["hard"]
+    assert list(result.breakdown) == ["colour", "class: bottle", "class: cup"]  # 60 and 60 rows in all
+    assert {name: score.count for name, score in result.breakdown["class: cup"].items()} == {"hard": 30, "trivial": 30}
+    bottles = result.breakdown["class: bottle"]  # 29 of hard are too few
+    assert {name: (score.count, round(score.value, 6)) for name, score in bottles.items()} == {
+        "trivial": (31, round(30 / 31, 6))
+    }
+
+
+PUBLISHED = {"hard": 3545, "medium": 2968, "easy": 1299, "trivial": 3545}
+
+
+@pytest.mark.skipif(
+    "FGCLIP_FGOVD" not in os.environ, reason="FGCLIP_FGOVD does not name the folder of the published files"
+)
+def test_the_published_files_hold_no_malformed_row(tmp_path):
+    annotations = Path(os.environ["FGCLIP_FGOVD"]).absolute()
+    task = make_task(
+        "fgovd", {"data": annotations.parent, "annotations": annotations.name, "images": annotations.name}
+    )
+    data = task.load()
+    assert {name: len(rows) for name, rows in data.items()} == PUBLISHED
+    assert len({row.image for rows in data.values() for row in rows}) == 1_707
+    kinds = {
+        name: Counter(
+            kind for row in rows for text in row.texts[1:] for kind in changed_attributes(row.texts[0], text)
+        )
+        for name, rows in data.items()
+    }
+    assert kinds["hard"] == {"colour": 16_968, "material": 15_916, "pattern": 1_576, "transparency": 807}
+    assert kinds["medium"]["colour"] == 25_273
+    boxes = [Boxes(row.box[None], row.size).normalised() for rows in data.values() for row in rows]
+    clip_boxes(boxes, [str(row.image.path) for rows in data.values() for row in rows])  # none is empty or outside

@@ -1,0 +1,153 @@
+"""Reading annotations: what is wrong in a file is said with the file and the place in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.images import DatasetImage, UnreadableImage
+from eval.tasks.base import Task
+
+# What contents of the wrong shape raise; errors of JSON and of UTF-8 are ValueErrors.
+_MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalised xyxy
+
+
+@contextlib.contextmanager
+def at(task: Task, place: str, complaint: str = "malformed") -> Iterator[None]:
+    """Errors inside say where: `place` names the file and the line or entry.
+
+    Raises:
+        ValueError: for anything that contents of the wrong shape raise.
+    """
+    try:
+        yield
+    except _MALFORMED as error:
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"task {task.name}: {place}: {complaint} ({kind}{error}).\n{task.wants}") from None
+
+
+def read_json(task: Task, file: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(file.read_bytes().decode("utf-8"))
+    except ValueError as error:  # of JSON or UTF-8
+        raise ValueError(f"task {task.name}: {file} is not JSON ({error}); download it again.") from None
+
+
+def json_lines(task: Task, file: Path) -> Iterator[tuple[str, Any]]:
+    """The lines of a JSON Lines file that are not empty.
+
+    Yields:
+        the place ("FILE, line 3") and the parsed line.
+    Raises:
+        ValueError: a line that is not JSON.
+    """
+    with file.open("rb") as lines:  # as bytes, so that a line of another encoding is found by its number
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                place = f"{file}, line {number}"
+                with at(task, place):
+                    row = json.loads(line.decode("utf-8"))
+                yield place, row
+
+
+def text_of(value: Any, name: str) -> str:
+    """`value`, if it is a text that says something.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a text; got {value!r}")
+    return value
+
+
+def texts_of(value: Any, name: str, empty: bool = False) -> list[str]:
+    """`value` as a list of texts; a single text is refused, since it would be read letter by letter.
+
+    Args:
+        empty: let texts pass that say nothing; the embedder refuses them where a task reads them.
+    Raises:
+        ValueError: not a list, or not of texts.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{name} must be a list of texts; got {value!r}")
+    if empty and all(isinstance(text, str) for text in value):
+        return list(value)
+    return [text_of(text, f"{name}[{i}]") for i, text in enumerate(value)]
+
+
+def numbers_of(value: Any, count: int, name: str) -> list[float]:
+    """The first `count` numbers of a list.
+
+    Raises:
+        ValueError: fewer, or something else.
+    """
+    try:
+        numbers = [float(number) for number in value][:count]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) < count or isinstance(value, str):
+        raise ValueError(f"{name} must be {count} numbers; got {value!r}")
+    return numbers
+
+
+def xywh_of(value: Any) -> list[float]:
+    """A box of x, y, width, height as its corners x1, y1, x2, y2.
+
+    Raises:
+        ValueError: not four numbers.
+    """
+    x, y, width, height = numbers_of(value, 4, "bbox (x, y, width, height)")
+    return [x, y, x + width, y + height]
+
+
+def require_subsets(task: Task, wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Check the option `subsets`.
+
+    Raises:
+        ValueError: none, or one that the task does not have.
+    """
+    unknown = sorted(set(wanted) - set(known))
+    if unknown or not wanted:
+        raise ValueError(
+            f"task {task.name} has the subsets {', '.join(known)}; got {', '.join(unknown) or 'none'}. Correct the option subsets."
+        )
+
+
+def require_rows(task: Task, subsets: Mapping[str, Sequence]) -> None:
+    """A subset that was asked for must not vanish from the result.
+
+    Raises:
+        ValueError: one without a row; names it.
+    """
+    empty = [name for name, rows in subsets.items() if not rows]
+    if empty:
+        source = task.hub or "its files"
+        raise ValueError(
+            f"task {task.name}: no row of the subset{'s' if len(empty) > 1 else ''} {', '.join(empty)} in {source}; "
+            f"leave it out with subsets=… or add the rows.\n{task.wants}"
+        )
+
+
+def size_of(image: DatasetImage) -> tuple[float, float] | None:
+    """(width, height) of a data set's image from its header; None where it has none that can be read.
+
+    Boxes in pixels mean nothing in an image without a size, and need not: nothing will open it. Its boxes are read as the
+    whole image, and the embedder refuses or counts it like every image that cannot be decoded.
+    """
+    try:
+        width, height = image.size()
+    except UnreadableImage:
+        return None
+    return float(width), float(height)
