@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
             print("\n" + results_table(results))
             if args.output:
                 compare = Path(args.compare) if args.compare else None
-                for path in write_report(load_run(Path(args.output)), Path(args.output), compare):
+                everything = results | load_run(Path(args.output))  # these tasks first, then those of earlier runs
+                for path in write_report(everything, Path(args.output), compare):
                     print(f"wrote {path}")
     state.wait_for_everyone()
     return results

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.metrics import bootstrap_interval
+from eval.metrics import accuracy_interval
 from eval.results import Result, Score
 
 
@@ -53,7 +53,7 @@ def add_size_breakdown(
         chosen = which == size
         if chosen.any():
             correct = (better + tied < 1)[chosen]
-            low, high = bootstrap_interval(correct, groups[chosen])
+            low, high = accuracy_interval(correct, groups[chosen])
             ties = int(((better < 1) & (tied > 0))[chosen].sum())
             result.breakdown.setdefault(name, {})["top1"] = Score(
                 float(correct.mean()), int(chosen.sum()), 1 / classes, low=low, high=high, ties=ties

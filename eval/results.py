@@ -21,7 +21,7 @@ class Score:
         value: the score itself; a tie with the right answer counts as wrong.
         count: how many decisions it averages over.
         chance: what a model that guesses would reach, from the real number of candidates of every decision.
-        control: the blind control: the same captions with the regions (or images) shuffled among the rows, mean over
+        control: the blind control: the same captions, each with the region (or whole) of another image, mean over
             `control_runs` seeded permutations. What captions alone give away.
         control_std: standard deviation over those permutations.
         low, high: 95 % bootstrap interval, resampling images.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.metrics import bootstrap_interval, rank_of_reference, recall_at_k, top_k_accuracy
+from eval.metrics import accuracy_interval, rank_of_reference, recall_at_k, top_k_accuracy
 from eval.results import Result, Score
 
 CONTROL_RUNS = 5
@@ -43,7 +43,7 @@ def gathered_scores(queries: Tensor, texts: Tensor, candidates: Sequence[Sequenc
 
 def accuracy_score(outcome: Mapping, groups: np.ndarray | None) -> Score:
     """A `Score` from what `top_k_accuracy` or one k of `recall_at_k` returned, with its bootstrap interval."""
-    low, high = bootstrap_interval(outcome["correct"], groups)
+    low, high = accuracy_interval(outcome["correct"], groups)
     value = outcome["accuracy"] if "accuracy" in outcome else outcome["recall"]
     return Score(value, outcome["count"], outcome["chance"], low=low, high=high, ties=outcome["ties"])
 
@@ -145,7 +145,7 @@ def add_class_scores(
     note_left_out(result, "scores_left_out", [f"top{k}" for k in ks if k >= classes], f"{classes} classes")
     for k in [k for k in ks if k < classes]:
         correct = better + tied < k
-        low, high = bootstrap_interval(correct, groups)
+        low, high = accuracy_interval(correct, groups)
         chance = k / classes
         ties = int(((better < k) & ~correct).sum())
         result.scores[f"top{k}"] = Score(float(correct.mean()), len(correct), chance, low=low, high=high, ties=ties)

@@ -14,7 +14,7 @@ from eval.results import Result, Score
 
 NOTE = (
     "All scores in percent. Ties count as wrong; ties / count is what counting them as right would add. The blind control gives "
-    "every row the region or image of another row, so it scores what the captions alone give away. Intervals are 95 % bootstrap "
+    "every row a region or the whole of another image, so it scores what the captions alone give away. Intervals are 95 % bootstrap "
     "intervals over images. The mark in a bar is the chance level."
 )
 
@@ -179,8 +179,8 @@ def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Sec
         else:
             if changed := _changed_settings(first[label], result):
                 remarks.append(f"{label} was made with other settings: {changed}.")
-            for name, outcomes in result.outcomes.items():
-                earlier = first[label].outcomes[name]
+            for name in [name for name in result.scores if name in result.outcomes]:
+                earlier, outcomes = first[label].outcomes[name], result.outcomes[name]
                 difference = paired_difference(earlier, outcomes, result.groups[name])
                 found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
     corrected = holm([difference["p"] for _, _, difference, _, _ in found])
