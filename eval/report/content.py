@@ -149,7 +149,7 @@ def _paper_cell(value: float | None) -> Cell | str:
 def breakdown_table(result: Result) -> Table:
     """Groups as rows: for each score its value, chance and count."""
     names = list(dict.fromkeys(name for scores in result.breakdown.values() for name in scores))
-    header = ["group", *[f"{name}{suffix}" for name in names for suffix in ("", " chance", " count")]]
+    header = ["group", *[column for name in names for column in (name, "chance", "count")]]
     rows: list[list[Cell | str]] = []
     for group, scores in result.breakdown.items():
         cells: list[Cell | str] = [group]
