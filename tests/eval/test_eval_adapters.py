@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from types import ModuleType
@@ -27,6 +28,7 @@ from transformers import (
 from eval.adapters import (
     CLIPAdapter,
     FGCLIPAdapter,
+    ModelAdapter,
     OpenCLIPAdapter,
     Siglip2NaFlexAdapter,
     SiglipAdapter,
@@ -52,6 +54,24 @@ def value_path(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return hidden + layer.mlp(layer.layer_norm2(hidden))
 
 
+def require_fingerprint(adapter: ModelAdapter) -> None:
+    """The same again and under another name; another for other weights, preprocessing or tokenization."""
+    first, name = adapter.fingerprint(), adapter.name
+    adapter.name = "another name"
+    assert adapter.fingerprint() == first
+    adapter.name = name
+    for method in ("preprocess", "tokenize"):
+        with pytest.MonkeyPatch.context() as patch:
+            original = getattr(adapter, method)
+            patch.setattr(adapter, method, lambda *args, original=original: {**original(*args), "more": 1})
+            assert adapter.fingerprint() != first
+    weight = next(adapter.model.parameters())
+    with torch.no_grad():
+        weight += 1
+        assert adapter.fingerprint() != first
+        weight -= 1
+
+
 @torch.no_grad()
 def test_fgclip(tiny_fgclip, tiny_processor, photos):
     adapter = adapter_for(tiny_fgclip, tiny_processor)
@@ -73,6 +93,7 @@ def test_fgclip(tiny_fgclip, tiny_processor, photos):
             adapter.encode_texts(adapter.tokenize(TEXTS, long), long), expected, rtol=1e-4, atol=1e-6
         )
     assert adapter.settings()["resolution"] == "32×32"
+    require_fingerprint(adapter_for(copy.deepcopy(tiny_fgclip), tiny_processor))
 
 
 @torch.no_grad()
@@ -154,6 +175,7 @@ def test_siglip(tiny_processor, photos):
     expected = pooled + vision.head.mlp(vision.head.layernorm(pooled))
     torch.testing.assert_close(adapter.encode_dense(inputs).flatten(1, 2), expected, rtol=1e-4, atol=1e-6)
     assert adapter.encode_regions(inputs, BOXES).shape == (2, 2, 32)
+    require_fingerprint(adapter)
 
 
 @torch.no_grad()
@@ -179,6 +201,7 @@ def test_siglip2_naflex(tiny_processor, photos):
     tokens = vision.post_layernorm(value_path(vision.encoder.layers[1], hidden))
     expected = torch.stack([vision.head(tokens[:, i : i + 1]) for i in range(16)], 1)
     torch.testing.assert_close(adapter.encode_dense(squashed).flatten(1, 2), expected, rtol=1e-4, atol=1e-6)
+    require_fingerprint(adapter)
 
 
 def openai_state(clip: CLIPModel, second_table: bool) -> dict[str, torch.Tensor]:
@@ -248,6 +271,7 @@ def test_longclip_checkpoint_in_its_original_layout(long_clip, tiny_processor, p
     torch.testing.assert_close(adapter.encode_texts(mine, True), theirs.encode_texts(mine, True))
     inputs = adapter.preprocess(photos, squash=True)
     torch.testing.assert_close(adapter.encode_dense(inputs), theirs.encode_dense(inputs))
+    require_fingerprint(adapter)
 
 
 def test_longclip_refuses_pickles_and_other_states(tmp_path):
@@ -370,6 +394,7 @@ def test_open_clip_interface(batch_first, photos):
     expected = visual.ln_post(x + last.mlp(last.ln_2(x))) @ visual.proj
     torch.testing.assert_close(adapter.encode_dense(inputs).flatten(1, 2), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(adapter.encode_images(inputs), model.encode_image(inputs["pixel_values"]))
+    require_fingerprint(adapter)
 
 
 def test_without_open_clip_the_error_names_the_extra(monkeypatch):
