@@ -37,10 +37,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
         return {}
     if not args.model or not args.tasks:
         raise ValueError("--model and --tasks are needed; --list_tasks shows the tasks, --help the options.")
+    earlier = None
     if args.compare:
         if not args.output:
             raise ValueError("--compare writes its table into the report and needs --output.")
-        load_run(Path(args.compare))  # a wrong folder must not be noticed after the work
+        earlier = load_run(
+            Path(args.compare)
+        )  # now, since the same folder may be written to, and a wrong one be noticed
     options = parse_options(args.task_options, args.tasks)
     tasks = {name: make_task(name, {"data": args.data} | options.get(name, {})) for name in args.tasks}
     state = process_state()
@@ -67,7 +70,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     if args.dry_run:
         return {}
     if args.output:
-        _require_same_model(_results_folder(args), embedder)
+        _require_same_model(args, embedder)
     results: dict[str, Result] = {}
     try:
         for name, task in tasks.items():
@@ -76,9 +79,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
         if results and state.is_main_process:
             print("\n" + results_table(results))
             if args.output:
-                compare = Path(args.compare) if args.compare else None
-                everything = results | load_run(Path(args.output))  # these tasks first, then those of earlier runs
-                for path in write_report(everything, Path(args.output), compare):
+                everything = results | _renamed(_results_folder(args), adapter.name)  # then those of earlier runs
+                for path in write_report(everything, Path(args.output), earlier):
                     print(f"wrote {path}")
     state.wait_for_everyone()
     return results
@@ -102,19 +104,30 @@ def _results_folder(args: EvalArguments) -> Path:
     return Path(args.output) / "results"
 
 
-def _require_same_model(folder: Path, embedder: Embedder) -> None:
+def _require_same_model(args: EvalArguments, embedder: Embedder) -> None:
     """One folder holds the results of one model, since its report and its model card speak of one.
 
     Raises:
-        ValueError: there are results of another.
+        ValueError: there are results of another, which this run does not overwrite.
     """
+    folder = _results_folder(args)
     for file in sorted(folder.glob("*.json")):
         found = load_result(folder, file.stem).settings
-        if found.get("fingerprint") != embedder.fingerprint:
+        if found.get("fingerprint") != embedder.fingerprint and not (args.overwrite and file.stem in args.tasks):
             raise ValueError(
-                f"{file} was made by other weights, preprocessing or evaluation code (model {found.get('model')!r}). "
-                f"Give another --output, or delete {folder} if its results are no longer wanted."
+                f"{file} was made by other weights, another preprocessing or adapter, or an earlier version (model "
+                f"{found.get('model')!r}). Give another --output, or delete {folder} if its results are no longer wanted."
             )
+
+
+def _renamed(folder: Path, model: str) -> dict[str, Result]:
+    """All results of a folder under today's name of their model, which may be another than when they were made."""
+    results = load_run(folder.parent)
+    for label, result in results.items():
+        if result.settings["model"] != model:
+            result.settings["model"] = model
+            save_result(result, folder, label)
+    return results
 
 
 def _finished(args: EvalArguments, task: Task, embedder: Embedder, data: Any) -> Result | None:
@@ -150,7 +163,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"python -m eval: error: {error}")
     finally:
         PartialState().destroy_process_group()

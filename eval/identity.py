@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch import Tensor
 
-from eval.images import ImageFile, ImageSource
+from eval.images import DatasetImage, ImageFile, ImageSource
 
 
 def digest_of(value: Any, portable: bool = False) -> str:
@@ -19,8 +21,8 @@ def digest_of(value: Any, portable: bool = False) -> str:
 
     Args:
         value: dataclasses, mappings, sequences, arrays, numbers, texts and image sources, nested at will.
-        portable: an image file counts by its name and size, so that two machines agree. Otherwise also by its place and
-            the time of its last change, so that a file that was replaced or restored is noticed.
+        portable: an image counts by its name and size, or by its row and the size of its data set, so that two machines
+            agree. Otherwise also by its place and the time of its last change, so that a file that was replaced is noticed.
     Returns:
         32 hexadecimal digits.
     Raises:
@@ -35,6 +37,9 @@ def digest_of(value: Any, portable: bool = False) -> str:
 def _parts(value: Any, portable: bool) -> Iterator[bytes]:
     if isinstance(value, ImageFile) and portable:
         yield f"{value.path.name}:{value.path.stat().st_size if value.exists() else None}".encode()
+    elif isinstance(value, DatasetImage) and portable:
+        rows = value.dataset
+        yield f"{rows.split}:{len(rows)}:{rows.info.dataset_size}:{value.index}:{value.column}".encode()
     elif hasattr(value, "identity"):
         source: ImageSource = value
         yield source.identity().encode()
@@ -43,6 +48,11 @@ def _parts(value: Any, portable: bool) -> Iterator[bytes]:
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype}:{value.shape}".encode()
         yield np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, Tensor):
+        yield f"{value.dtype}:{tuple(value.shape)}".encode()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, (set, frozenset)):
+        yield from _parts(sorted(digest_of(item, portable) for item in value), portable)
     elif isinstance(value, Dataset):
         yield value._fingerprint.encode()
     elif isinstance(value, Mapping):

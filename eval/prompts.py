@@ -42,10 +42,12 @@ def text_lines(file: Path) -> list[str]:
     lines = []
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
-            lines.append(line.decode("utf-8"))
+            lines.append(
+                line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            )  # some editors begin with a mark
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}, line {number} is not UTF-8 ({error}); save the file as UTF-8.") from None
-    return [line for line in lines if line.strip()]
+    return [line for line in lines if line]
 
 
 def templates_named(name: str) -> list[str]:

@@ -49,7 +49,8 @@ class Result:
         breakdown: group (an attribute, a box size…) → score name → `Score`.
         settings: model, resolution, text length, feature kind, templates, precision… everything that moves the number.
         data: counts: images, rows, missing, clipped boxes…
-        data_digest: equal for two results exactly if they decide on the same images, boxes and texts.
+        data_digests: subset (or "" where the task has none) → digest, equal for two results exactly if they decide on the same
+            images, boxes and texts.
         environment: versions, hardware, processes and time of day of the run.
         seconds: wall time of the task.
         outcomes: score name → (count,) uint8, right or wrong for every decision, in data order; for comparisons of two
@@ -62,11 +63,15 @@ class Result:
     breakdown: dict[str, dict[str, Score]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     data: dict[str, int] = field(default_factory=dict)
-    data_digest: str = ""
+    data_digests: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict, compare=False)
     seconds: float = 0.0
     outcomes: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     groups: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def digest_for(self, score: str) -> str | None:
+        """The digest of what a score decides on; None in results of an early version."""
+        return self.data_digests.get(score, self.data_digests.get(""))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; the outcomes of single decisions are left out."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, ProcessorMixin
 
 from eval.adapters import ModelAdapter, adapter_for
@@ -84,10 +85,11 @@ def run_task(task: Task, embedder: Embedder, data: Any = None) -> Result:
     start = time.perf_counter()
     result = task.run(embedder, data)
     result.seconds = round(time.perf_counter() - start, 2)
+    counts = gather_object([embedder.batches]) if embedder.distributed else [embedder.batches]
     result.environment = environment() | {
         "processes": str(embedder.state.num_processes if embedder.distributed else 1),
         "batch size": str(embedder.batch_size),
-        "batches": ", ".join(f"{count} {kind}" for kind, count in embedder.batches.items()),
+        "batches": ", ".join(f"{sum(c[kind] for c in counts)} {kind}" for kind in embedder.batches),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return result

@@ -387,7 +387,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"seed {seed}: {variant.name} from {variant.start}, alpha {variant.regional}, beta {variant.hard}, on {setup.train_data}"
                 )
         return
-    run(setup, parsed.seeds, f"Trained on {name_of(setup.train_data)}, from random weights")
+    try:
+        run(setup, parsed.seeds, f"Trained on {name_of(setup.train_data)}, from random weights")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from eval.results import Result, Score
 NOTE = (
     "All scores in percent. Ties count as wrong; ties / count is what counting them as right would add. The blind control gives "
     "every row a region or the whole of another image, so it scores what the captions alone give away. Intervals are 95 % bootstrap "
-    "intervals over images. The mark in a bar is the chance level."
+    "intervals over images, and exact binomial ones where all are right or all wrong. The mark in a bar is the chance level."
 )
 
 
@@ -134,10 +134,10 @@ def beside_paper(result: Result, table: PaperTable) -> Table:
 def _other_data(result: Result) -> str:
     """A warning where this run did not decide on the benchmark's own rows, all of them."""
     counts = BENCHMARK_COUNTS.get(result.task, {})
+    skipped = sum(count for name, count in result.data.items() if name.startswith("boxes_skipped"))
+    found = {name: result.scores[name].count + skipped for name in counts if name in result.scores}
     differing = [
-        f"{name} {result.scores[name].count:,} instead of {count:,}"
-        for name, count in counts.items()
-        if name in result.scores and result.scores[name].count != count
+        f"{name} {found[name]:,} instead of {counts[name]:,}" for name in found if found[name] != counts[name]
     ]
     return f" — NOT COMPARABLE, this run has other data: {', '.join(differing)}" if differing else ""
 
@@ -174,15 +174,19 @@ def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Sec
     for label, result in second.items():
         if label not in first:
             remarks.append(f"{label} is not compared: the earlier run lacks it.")
-        elif not result.data_digest or first[label].data_digest != result.data_digest:
-            remarks.append(f"{label} is not compared: the two runs decided on other images, boxes or texts.")
-        else:
-            if changed := _changed_settings(first[label], result):
-                remarks.append(f"{label} was made with other settings: {changed}.")
-            for name in [name for name in result.scores if name in result.outcomes]:
-                earlier, outcomes = first[label].outcomes[name], result.outcomes[name]
-                difference = paired_difference(earlier, outcomes, result.groups[name])
-                found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
+            continue
+        obstacles: dict[str, list[str]] = {}
+        for name in [name for name in result.scores if name in result.outcomes]:
+            if obstacle := _obstacle(first[label], result, name):
+                obstacles.setdefault(obstacle, []).append(name)
+                continue
+            earlier, outcomes = first[label].outcomes[name], result.outcomes[name]
+            difference = paired_difference(earlier, outcomes, result.groups[name])
+            found.append((label, name, difference, float(np.mean(earlier)), float(np.mean(outcomes))))
+        remarks += [f"{label} ({', '.join(names)}) is not compared: {reason}." for reason, names in obstacles.items()]
+        changed = _changed_settings(first[label], result)
+        if changed and any(place == label for place, *_ in found):
+            remarks.append(f"{label} was made with other settings: {changed}.")
     corrected = holm([difference["p"] for _, _, difference, _, _ in found])
     rows: list[list[Cell | str]] = [
         [
@@ -198,6 +202,19 @@ def comparison(first: Mapping[str, Result], second: Mapping[str, Result]) -> Sec
         parts.append(f"From {names[0]} to {names[1]}, decision by decision on the same data.")
         parts.append(Table(header, rows, left=2))
     return Section("Comparison of two runs", [*parts, *remarks])
+
+
+def _obstacle(first: Result, second: Result, score: str) -> str:
+    """Why a score of two runs is not compared decision by decision; empty where it is."""
+    if score not in first.outcomes:
+        return "the earlier run lacks it"
+    if first.digest_for(score) is None:
+        return "the earlier run does not say what it decided on (it was made by an earlier version)"
+    if first.digest_for(score) != second.digest_for(score) or len(first.outcomes[score]) != len(
+        second.outcomes[score]
+    ):
+        return "the two runs decided on other images, boxes or texts"
+    return ""
 
 
 # Not settings of the measurement, or another name of the same model.

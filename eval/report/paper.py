@@ -135,7 +135,8 @@ PAPER: dict[str, list[PaperTable]] = {
 # Decisions of the real benchmarks, to tell a subset or other data of the same format from them.
 BENCHMARK_COUNTS: dict[str, dict[str, int]] = {
     "fgovd": {"hard": 3545, "medium": 2968, "easy": 1299, "trivial": 3545},
-    "coco_boxes": {"top1": 36_335},  # val2017 without crowds
+    # Of boxes all that the file holds, with those that are left out (crowds, groups).
+    "coco_boxes": {"top1": 36_781},  # val2017
     "lvis_boxes": {"top1": 244_707},  # v1 val
     "openimages_boxes": {"top1": 303_980},  # V7 validation; the paper does not say which part it takes
     "sharegpt4v": {"i2t_R@1": 1000},

@@ -30,15 +30,17 @@ def load_run(folder: Path) -> dict[str, Result]:
     return results
 
 
-def write_report(results: Mapping[str, Result], folder: Path, compare: Path | None = None) -> list[Path]:
+def write_report(
+    results: Mapping[str, Result], folder: Path, earlier: Mapping[str, Result] | None = None
+) -> list[Path]:
     """Write a run's files.
 
     Args:
-        compare: folder of an earlier run to compare with.
+        earlier: results of another run to compare with.
     Returns:
         their paths.
     """
-    document = report(results, load_run(compare) if compare else None)
+    document = report(results, earlier)
     model = next((str(result.settings.get("model")) for result in results.values()), "model")
     texts = {
         "report.md": to_markdown(document),

@@ -88,14 +88,27 @@ class Task(ABC):
             ValueError: as `checked`, and what only decoding shows.
         """
         data = self.checked(embedder) if data is None else data
+        parts = data if hasattr(self, "subsets") else {"": data}
+        digests = {name: digest_of([part, self._choices()], portable=True) for name, part in parts.items()}
         embedder.begin()
         result = self.score(embedder, data)
         result.settings = embedder.settings() | result.settings | {"options": self.options()}
         missing = sum(not image.exists() for image in embedder.unreadable)
         result.data |= {"images_missing": missing, "images_corrupt": len(embedder.unreadable) - missing}
-        left_out = sorted(digest_of(image, portable=True) for image in embedder.unreadable)
-        result.data_digest = digest_of([data, left_out], portable=True)
+        for name, part in parts.items():
+            images = set(self.images_of({name: part} if name else part))
+            left_out = sorted(digest_of(image, portable=True) for image in embedder.unreadable & images)
+            result.data_digests[name] = digest_of([digests[name], left_out])
         return result
+
+    def _choices(self) -> dict[str, Any]:
+        """The options that choose among what `load` read, such as which caption; places and sources are not among them."""
+        sources = ("hub", "hub_config", "split", "subsets", "names", "templates")
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in sources and not isinstance(getattr(self, field.name), Path)
+        }
 
     def path(self, *candidates: str | Path, what: str) -> Path:
         """The first candidate (relative to `data`) that exists.

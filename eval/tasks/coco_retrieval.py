@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from eval.embed import Embedder
 from eval.images import ImageFile, inside
+from eval.names import name_of
 from eval.results import Result
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask
@@ -30,7 +31,7 @@ Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or t
 
     def score(self, embedder: Embedder, data: CaptionRows) -> Result:
         result = super().score(embedder, data)
-        result.settings["annotation_file"] = self.file or self.hub  # the two splits give different numbers
+        result.settings["annotation_file"] = self.file or name_of(self.hub)  # the two splits give different numbers
         return result
 
     def read(self) -> CaptionRows:
@@ -40,7 +41,7 @@ Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or t
             else [Path("coco/dataset_coco.json"), Path("coco/annotations/captions_val2017.json")]
         )
         file = self.path(*names, what="annotation file")
-        self.file = str(file)
+        self.file = file.name
         content = read_json(self, file)
         if not isinstance(content, dict) or "annotations" not in content:
             return self.read_karpathy(

@@ -99,6 +99,12 @@ class ImageNetTask(Task):
                 raise ValueError(
                     f"task {self.name}: the labels of {self.hub} are not in the order of the WordNet ids."
                 )
+        classes = len(self.class_names())
+        if known and len(known) != classes:
+            raise ValueError(
+                f"task {self.name}: {self.hub} has {len(known)} classes ({', '.join(known[:3])} …), but there are {classes} class "
+                "names; labels would shift. Pass the names of its classes, one a line (names=FILE)."
+            )
         return [DatasetImage(rows, i, upright=False) for i in range(len(rows))], list(rows["label"])
 
     def _folder_images(self, classes: int) -> tuple[list[ImageSource], list[int]]:
@@ -139,8 +145,8 @@ def require_wnids(task: Task, found: Sequence[str]) -> None:
     if missing or unexpected:
         raise ValueError(
             f"task {task.name}: has {len(found)} classes, but OpenAI's class names are those of ImageNet's {len(known):,} WordNet ids: "
-            f"{_shown(missing)} missing, {_shown(unexpected)} unexpected; labels would shift. Complete the folders, or pass "
-            f"your own class names (names=FILE).\n{task.wants}"
+            f"{_shown(missing)} missing, {_shown(unexpected)} unexpected. Complete the folders, or for other or fewer classes pass "
+            f"their names (names=FILE).\n{task.wants}"
         )
 
 

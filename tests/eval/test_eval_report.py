@@ -33,7 +33,7 @@ def make_result(value: float = 0.5, correct: np.ndarray | None = None, model: st
         breakdown={"colour": {"hard": Score(0.7, 12, 0.2)}},
         settings={"model": model, "resolution": "224×224", "run": "abc"},
         data={"rows_hard": len(correct)},
-        data_digest=f"{len(correct)} rows",
+        data_digests={"": f"{len(correct)} rows"},
         environment={"torch": "2.0", "finished": "2026-01-01T00:00:00+00:00"},
         seconds=1.5,
         outcomes={"hard": correct},
@@ -100,7 +100,15 @@ def test_comparison_finds_a_real_difference_and_no_other():
         assert float(row[4]) == pytest.approx(100 * (after.mean() - before.mean()), abs=0.06)
     assert "From mine to new" in section.parts[0]
     other_data = comparison({"fgovd": make_result(0.5, before[:9])}, {"fgovd": make_result(0.5, before)})
-    assert other_data.parts == ["fgovd is not compared: the two runs decided on other images, boxes or texts."]
+    assert other_data.parts == ["fgovd (hard) is not compared: the two runs decided on other images, boxes or texts."]
+    early = make_result(0.5, before)
+    early.data_digests = {}
+    assert "made by an earlier version" in comparison({"fgovd": early}, {"fgovd": make_result(0.5, before)}).parts[0]
+    fewer, more = make_result(0.5, before), make_result(0.5, before)
+    more.outcomes["easy"], more.groups["easy"], more.scores["easy"] = before, np.arange(400), more.scores["hard"]
+    section = comparison({"fgovd": fewer}, {"fgovd": more})
+    assert len(section.parts[1].rows) == 1
+    assert section.parts[2] == "fgovd (easy) is not compared: the earlier run lacks it."
     alone = comparison({}, {"fgovd": make_result(0.5, before)})
     assert alone.parts == ["fgovd is not compared: the earlier run lacks it."]
     finer = make_result(0.5, before)
@@ -111,13 +119,16 @@ def test_comparison_finds_a_real_difference_and_no_other():
 
 def test_boxes_are_marked_as_partial_and_shown_by_both_readings_of_the_paper():
     scores = {"top1": Score(0.5, 9, 0.01), "top1_class_mean": Score(0.4, 3, 0.01)}
-    table = beside_paper(Result("coco_boxes", scores, settings={"model": "mine"}), PAPER["coco_boxes"][0])
+    result = Result("coco_boxes", scores, settings={"model": "mine"}, data={"boxes_skipped_crowd": 3})
+    table = beside_paper(result, PAPER["coco_boxes"][0])
     rows = [[text_of(cell) for cell in row] for row in table.rows]
     assert rows[-4:-2] == [["mine", "this run", "50.0"], ["mine", "this run, class mean", "40.0"]]
     assert rows[-2] == ["difference", "to FG-CLIP ViT-B/16", "-2.3"]
     assert len(table.own) == 2
-    assert "NOT COMPARABLE, this run has other data: top1 9 instead of 36,335" in table.caption
+    assert "NOT COMPARABLE, this run has other data: top1 12 instead of 36,781" in table.caption
     assert "leaves open whether its accuracy is over boxes" in table.caption
+    scores["top1"].count = 36_778
+    assert "NOT COMPARABLE" not in beside_paper(result, PAPER["coco_boxes"][0]).caption
 
 
 def test_tasks_of_different_machines_are_told_apart():

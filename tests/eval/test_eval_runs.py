@@ -13,6 +13,7 @@ from eval.__main__ import main
 from eval.identity import digest_of
 from eval.images import ImageFile
 from eval.report.__main__ import main as write_report_again
+from eval.tasks.phrases import Phrases
 
 COLOURS = ("red", "green", "blue", "yellow")
 
@@ -75,7 +76,7 @@ def test_another_tokenizer_or_preprocessing_is_another_model(tiny_checkpoint, ma
     config = json.loads((checkpoint / "processor_config.json").read_text())
     config["image_processor"]["image_mean"] = [0.1, 0.2, 0.3]
     (checkpoint / "processor_config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="made by other weights, preprocessing or evaluation code"):
+    with pytest.raises(ValueError, match="made by other weights, another preprocessing or adapter"):
         main(command)
 
 
@@ -99,7 +100,7 @@ def test_only_the_same_decisions_are_compared(make_data, tmp_path):
     run(right, tmp_path / "first")
     run(wrong, tmp_path / "other", "--compare", str(tmp_path / "first"))
     report = (tmp_path / "other/report.md").read_text()
-    assert "fgovd is not compared: the two runs decided on other images, boxes or texts" in report
+    assert "fgovd (hard) is not compared: the two runs decided on other images, boxes or texts" in report
     assert "p (Holm)" not in report
     run(moved, tmp_path / "second", "--compare", str(tmp_path / "first"), "--precision", "bfloat16")
     report = (tmp_path / "second/report.md").read_text()
@@ -120,6 +121,52 @@ def test_a_folder_holds_one_model_and_its_report_all_of_its_tasks(make_data, tin
     second.write_text(second.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
     with pytest.raises(ValueError, match="results of several models"):
         write_report_again([str(tmp_path / "out")])
+
+
+def test_a_model_has_the_name_of_today_in_the_whole_report(make_data, tmp_path):
+    data = make_data("data")
+    run(data, tmp_path / "out")
+    run(data, tmp_path / "out", "--name", "My model")
+    assert "# Zero-shot evaluation of My model" in (tmp_path / "out/report.md").read_text()
+    assert "name: My model" in (tmp_path / "out/model-index.yml").read_text()
+
+
+def test_overwriting_replaces_another_models_results_and_compares_with_them(make_data, tiny_checkpoint, tmp_path):
+    data = make_data("data")
+    run(data, tmp_path / "out")
+    command = ["--model", str(tiny_checkpoint), "--tasks", "fgovd", "--task_options", "fgovd.subsets=hard"]
+    command += [
+        "--data",
+        str(data),
+        "--output",
+        str(tmp_path / "out"),
+        "--overwrite",
+        "--compare",
+        str(tmp_path / "out"),
+    ]
+    result = main(command)["fgovd"]
+    report = (tmp_path / "out/report.md").read_text()
+    change = 100 * (result.scores["hard"].value - 1.0)  # from the colour model, which is always right
+    assert change < 0
+    assert f"| fgovd | hard | 100.0 | {100 + change:.1f} | {change:+.1f} |" in report
+
+
+def test_a_subset_is_compared_with_the_same_subset_of_a_larger_run(make_data, tmp_path):
+    data = make_data("data")
+    hard = (data / "fgovd/h_attributes_llava.jsonl").read_text()
+    (data / "fgovd/e_attributes_llava.jsonl").write_text(hard.replace('["a red thing"]', '["a blue thing"]'))
+    run(data, tmp_path / "both", "--task_options", "fgovd.subsets=hard,easy")
+    run(data, tmp_path / "one", "--compare", str(tmp_path / "both"))
+    report = (tmp_path / "one/report.md").read_text()
+    assert "| fgovd | hard | 100.0 | 100.0 | +0.0 |" in report
+    run(data, tmp_path / "more", "--task_options", "fgovd.subsets=hard,easy", "--compare", str(tmp_path / "one"))
+    assert "fgovd (easy) is not compared: the earlier run lacks it" in (tmp_path / "more/report.md").read_text()
+
+
+def test_an_option_that_chooses_texts_is_other_data(tmp_path):
+    records = {name: Phrases(expression=name) for name in ("short", "long")}
+    assert records["short"]._choices() != records["long"]._choices()
+    assert records["short"]._choices() == Phrases(data=tmp_path, root=tmp_path, hub="elsewhere")._choices()
 
 
 def test_a_result_says_where_it_was_made(make_data, tmp_path):
@@ -174,5 +221,7 @@ def test_a_digest_knows_content_order_and_place(tmp_path, paint):
     assert digest_of(1) != digest_of("1") != digest_of(True)
     file.path.unlink()
     assert digest_of(file, portable=True) != digest_of(copy, portable=True)
-    with pytest.raises(TypeError, match="no digest of a set"):
-        digest_of({"a"})
+    assert digest_of({"a", "b"}) == digest_of({"b", "a"}) != digest_of({"a"})
+    assert digest_of(torch.ones(2)) != digest_of(torch.ones(2, 1)) != digest_of(torch.zeros(2, 1))
+    with pytest.raises(TypeError, match="no digest of a object"):
+        digest_of(object())

@@ -301,6 +301,7 @@ def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
     asked = Counter(map(request_image, seen))
     assert len(read(tmp_path / "out")) == 40
     # 40 pictures are 32 different ones, as scenes repeat: each shard of 10 asks for its own
-    assert sum(asked.values()) <= 40 + 2 * 2  # two kills, two requests under way at each
+    # Two kills; at each, two requests under way and at most one answer that had arrived but was not yet written.
+    assert sum(asked.values()) <= 40 + 2 * 3
     usage = json.loads((tmp_path / "out" / "report.json").read_text())["stages"]["recaption"]["usage"]
     assert usage["requests"] == 40
