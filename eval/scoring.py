@@ -138,10 +138,7 @@ def add_class_scores(
     Raises:
         ValueError: fewer than two classes.
     """
-    if classes < 2:
-        raise ValueError(
-            f"task {result.task}: needs at least two classes to choose from; got {classes}. Give it the whole class list."
-        )
+    require_classes(result.task, classes)
     note_left_out(result, "scores_left_out", [f"top{k}" for k in ks if k >= classes], f"{classes} classes")
     for k in [k for k in ks if k < classes]:
         correct = better + tied < k
@@ -199,6 +196,16 @@ def add_retrieval_scores(
             name = f"{prefix}{direction}_R@{k}"
             result.scores[name] = accuracy_score(outcome, groups)
             result.outcomes[name], result.groups[name] = outcome["correct"], groups
+
+
+def require_classes(task: str, classes: int) -> None:
+    """Raises:
+    ValueError: fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(
+            f"task {task}: needs at least two classes to choose from; got {classes}. Give it the whole class list."
+        )
 
 
 def note_left_out(result: Result, setting: str, scores: Sequence[str], reason: str) -> None:

@@ -22,9 +22,16 @@ class Collection:
     images: Sequence[ImageSource]
 
     def digest(self, start: int, end: int) -> str:
-        """Changes whenever one of these images does, so that embeddings made of an earlier one are noticed."""
-        lines = "\n".join(image.identity() for image in self.images[start:end])
+        """Changes whenever one of these images does, so that embeddings made of an earlier one are noticed; not when the whole
+        folder is moved.
+        """
+        lines = "\n".join(map(_identity, self.names[start:end], self.images[start:end]))
         return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _identity(name: str, image: ImageSource) -> str:
+    identity = image.identity()
+    return name + identity.removeprefix(str(image.path)) if isinstance(image, ImageFile) else identity
 
 
 def open_collection(

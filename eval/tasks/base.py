@@ -51,6 +51,15 @@ class Task(ABC):
             ValueError: files are missing or malformed.
         """
 
+    def check(self, data: Any) -> None:  # noqa: B027, since a task may have nothing to check
+        """Refuse what no score could be made of, before anything is embedded.
+
+        Args:
+            data: what `load` returned.
+        Raises:
+            ValueError: such as a box outside its image, or a row with nothing to choose from.
+        """
+
     @abstractmethod
     def images_of(self, data: Any) -> list[ImageSource]:
         """Every image that `score` will open, so that missing files are found before anything is computed."""
@@ -68,7 +77,7 @@ class Task(ABC):
         }
 
     def checked(self, embedder: Embedder) -> Any:
-        """What `load` reads, once it is known that the images are there and that the model can do what the task asks for.
+        """What `load` reads, once it is known that it makes sense, that the images are there and that the model can do it.
 
         Raises:
             ValueError: files are missing or malformed, or a model without region features.
@@ -76,6 +85,7 @@ class Task(ABC):
         if self.needs_regions:
             embedder.region_settings()
         data = self.load()
+        self.check(data)
         check_images(self, self.images_of(data), embedder.allow_missing)
         return data
 

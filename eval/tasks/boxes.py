@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 
 from eval.box_sizes import COCO_PIXELS, FRACTIONS, SizeRule, add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
-from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, inside
+from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, clip_boxes, inside
 from eval.prompts import templates_named
 from eval.results import Result
-from eval.scoring import add_class_scores, class_ranks
+from eval.scoring import add_class_scores, class_ranks, require_classes
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.reading import WHOLE_IMAGE, at, numbers_of, read_json, size_of, text_of
 
@@ -54,14 +54,14 @@ def class_embeddings(embedder: Embedder, names: Sequence[Sequence[str]], templat
     return normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
 
 
-def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
-    """Region feature of every box against all class names: top-1 and top-5 over boxes, and their means over classes.
+def check_boxes(task: Task, data: BoxData) -> None:
+    """Refuse boxes and class lists that do not belong together.
 
-    Args:
-        templates: what `data.templates` are called.
     Raises:
-        ValueError: a label outside the class list, fewer than two classes, two classes of one name, no box.
+        ValueError: a label outside the class list, fewer than two classes, two classes of one name, no box, or one that is empty or
+            outside its image.
     """
+    require_classes(task.name, len(data.names))
     labels = np.concatenate(data.labels) if data.labels else np.empty(0, np.int64)
     if not len(labels):
         raise ValueError(f"task {task.name}: the annotations hold no usable box.\n{task.wants}")
@@ -75,9 +75,18 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
         raise ValueError(
             f"task {task.name}: {len(twice)} class names stand for several classes ({', '.join(twice[:5])}); no answer could be right."
         )
+    clip_boxes([boxes.normalised() for boxes in data.boxes], [str(image) for image in data.images])
+
+
+def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
+    """Region feature of every box against all class names: top-1 and top-5 over boxes, and their means over classes.
+
+    Args:
+        data: which `check_boxes` let pass. templates: what `data.templates` are called.
+    """
     features, valid, clipped = embedder.regions(data.images, data.boxes)
     require_some(task, valid)
-    labels = labels[valid]
+    labels = np.concatenate(data.labels)[valid]
     groups = np.repeat(np.arange(len(data.images)), [len(part) for part in data.labels])[valid]
     classes = class_embeddings(embedder, data.names, data.templates)
     better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
@@ -234,6 +243,9 @@ class BoxTask(Task):
         data = self.hub_boxes() if self.hub else self.read()
         data.templates = templates_named(self.templates)
         return data
+
+    def check(self, data: BoxData) -> None:
+        check_boxes(self, data)
 
     def images_of(self, data: BoxData) -> list[ImageSource]:
         return data.images

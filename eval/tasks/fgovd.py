@@ -14,7 +14,14 @@ from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.tasks.base import Task, register
-from eval.tasks.matching import MatchRow, add_breakdown, add_class_breakdown, embed_matches, score_matches
+from eval.tasks.matching import (
+    MatchRow,
+    add_breakdown,
+    add_class_breakdown,
+    check_matches,
+    embed_matches,
+    score_matches,
+)
 from eval.tasks.reading import (
     WHOLE_IMAGE,
     at,
@@ -81,6 +88,9 @@ class FGOVD(Task):
         image_folders = [self.images] if self.images != Path() else [Path("coco"), Path("test/images"), Path("images")]
         images = self.path(*image_folders, what="folder of images")
         return {subset: list(_read(folder / FILES[subset], images, self)) for subset in self.subsets}
+
+    def check(self, data: dict[str, list[MatchRow]]) -> None:
+        check_matches(self, data)
 
     def images_of(self, data: dict[str, list[MatchRow]]) -> list[ImageSource]:
         return [row.image for rows in data.values() for row in rows]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eval.embed import Embedder
-from eval.images import Boxes, ImageSource
+from eval.images import Boxes, ImageSource, clip_boxes
 from eval.metrics import top_k_accuracy
 from eval.results import Result, Score
 from eval.scoring import accuracy_score, gathered_scores, match_score
@@ -46,11 +46,11 @@ class MatchSet:
         return [[self.index[text] for text in row.texts] for row in self.rows[subset]]
 
 
-def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence[MatchRow]]) -> MatchSet:
-    """Embed all subsets in one pass: every image once, every distinct box once, every distinct text once.
+def check_matches(task: Task, subsets: Mapping[str, Sequence[MatchRow]]) -> None:
+    """Refuse rows that cannot be scored.
 
     Raises:
-        ValueError: a row without negatives; missing images; bad boxes.
+        ValueError: a row without negatives; a box that is empty or outside its image.
     """
     for name, rows in subsets.items():
         bare = [i for i, row in enumerate(rows) if len(row.texts) < 2]
@@ -58,6 +58,17 @@ def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence
             raise ValueError(
                 f"task {task.name}, {name}: row {bare[0]} has no negative caption ({len(bare)} such rows); nothing to choose from."
             )
+        boxes = [Boxes(np.asarray(row.box, np.float32)[None], row.size).normalised() for row in rows]
+        clip_boxes(boxes, [f"task {task.name}, {name}, row {i}, {row.image}" for i, row in enumerate(rows)])
+
+
+def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence[MatchRow]]) -> MatchSet:
+    """Embed all subsets in one pass: every image once, every distinct box once, every distinct text once.
+
+    Raises:
+        ValueError: as `check_matches`; missing images.
+    """
+    check_matches(task, subsets)
     every = [row for rows in subsets.values() for row in rows]
     # image → its distinct boxes, in order of appearance
     images: dict[ImageSource, tuple[int, dict[bytes, int], list[np.ndarray], tuple | None]] = {}

@@ -13,7 +13,7 @@ from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
 from eval.tasks.base import Task, register
-from eval.tasks.matching import MatchRow, add_breakdown, embed_matches, score_matches
+from eval.tasks.matching import MatchRow, add_breakdown, check_matches, embed_matches, score_matches
 from eval.tasks.records import COLUMNS, WANTS, read_records
 
 
@@ -47,6 +47,9 @@ class Negatives(Task):
                 "task negatives: no region of the data has hard negatives (flag_short_neg, short_expr_negs)."
             )
         return rows
+
+    def check(self, data: list[MatchRow]) -> None:
+        check_matches(self, {"negatives": data})
 
     def images_of(self, data: list[MatchRow]) -> list[ImageSource]:
         return [row.image for row in data]

@@ -233,10 +233,14 @@ def test_rows_without_an_image_id_keep_their_own_images(publish, colour_model):
         ("flickr30k", {}, r"repository, row 0: malformed \(caption must be a text; got None\)"),
         ("flickr30k", {"split": "train"}, r"cannot be loaded \(hub_config '', split 'train'\)"),
         ("imagenet", {}, r"has 2 classes, but OpenAI's class names .* missing, none unexpected"),
+        ("imagenet", {"names": "NAMES"}, r"has 2 classes \(n01440764, n01443537 …\), but there are 3 class names"),
         ("coco_boxes", {}, r"repository, row 0: malformed \(objects holds 1 boxes, 2 categories"),
     ],
 )
-def test_what_a_data_set_lacks_is_said(publish, colour_model, task, options, message):
+def test_what_a_data_set_lacks_is_said(publish, colour_model, tmp_path, task, options, message):
+    if "names" in options:
+        (tmp_path / "names.txt").write_text("\ufeffone\ntwo\nthree\n", encoding="utf-8")
+        options = {"names": str(tmp_path / "names.txt")}
     more = {"caption": Value("string"), "negative_caption": Value("string"), "label": ClassLabel(names=["n01440764", "n01443537"])}  # fmt: skip
     row = fgovd_row(png(halves("red", "blue")), 1, caption=None, negative_caption="x", label=0)
     rows = [row | {"objects": {"bbox": [[0, 0, 9, 9]], "category": [1, 2]}}]

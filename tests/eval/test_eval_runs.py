@@ -188,6 +188,10 @@ def test_faults_are_found_before_the_first_task_computes(make_data, tmp_path, mo
     monkeypatch.setattr("eval.__main__._run", lambda *_: pytest.fail("a task was run"))
     with pytest.raises(ValueError, match="task dci: no"):
         run(data, tmp_path / "out", "--tasks", "fgovd", "dci")
+    easy = (data / "fgovd/h_attributes_llava.jsonl").read_text().replace("[0, 0, 64, 64]", "[80, 0, 9, 9]", 1)
+    (data / "fgovd/e_attributes_llava.jsonl").write_text(easy)
+    with pytest.raises(ValueError, match=r"task fgovd, easy, row 0, .*wholly outside"):
+        run(data, tmp_path / "out", "--dry_run", "--task_options", "fgovd.subsets=hard,easy")
     monkeypatch.setattr("colour_model.ColourModel.dense_kind", None)
     with pytest.raises(ValueError, match="has no region features from dense maps"):
         run(data, tmp_path / "out", "--dry_run")

@@ -138,6 +138,9 @@ def test_shards_notice_that_images_changed(embedder, photos, tmp_path, monkeypat
     (photos / "folder0/broken.png").write_bytes(last.read_bytes())
     summary = again()
     assert (summary.embedded_now, summary.changed_shards, summary.vectors, summary.unreadable) == (4, 1, 12, 0)
+    (tmp_path / "elsewhere").mkdir()
+    moved = photos.rename(tmp_path / "elsewhere" / photos.name)
+    assert build(open_collection(str(moved)), embedder, tmp_path / "index", shard_size=4).embedded_now == 0
 
 
 def test_an_index_older_than_its_shards_is_not_searched(embedder, photos, tmp_path, monkeypatch):
