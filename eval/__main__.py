@@ -41,9 +41,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     if args.compare:
         if not args.output:
             raise ValueError("--compare writes its table into the report and needs --output.")
-        earlier = load_run(
-            Path(args.compare)
-        )  # now, since the same folder may be written to, and a wrong one be noticed
+        # Read before the work: a wrong folder is noticed now, and this run may write to the same one.
+        earlier = load_run(Path(args.compare))
     options = parse_options(args.task_options, args.tasks)
     tasks = {name: make_task(name, {"data": args.data} | options.get(name, {})) for name in args.tasks}
     state = process_state()
@@ -53,11 +52,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     cache = (
         None if args.no_cache or not (args.cache or args.output) else args.cache or str(Path(args.output) / "cache")
     )
-    workers = args.num_workers
-    if workers is None:
-        workers = 0 if state.device.type == "cpu" else 2
     embedder = Embedder(
-        adapter, args.batch_size, workers, args.precision, args.region_features, cache, args.allow_missing
+        adapter, args.batch_size, args.num_workers, args.precision, args.region_features, cache, args.allow_missing
     )
     if state.is_main_process:
         print("\n".join(f"{name}: {value}" for name, value in embedder.settings().items()), flush=True)
@@ -74,7 +70,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     results: dict[str, Result] = {}
     try:
         for name, task in tasks.items():
-            results[name] = _finished(args, task, embedder, data[name]) or _run(args, task, embedder, data[name])
+            identity = embedder.run_identity(task.options(), data[name])
+            results[name] = _finished(args, task, embedder, identity) or _run(
+                args, task, embedder, data[name], identity
+            )
     finally:  # also of the tasks before one that failed
         if results and state.is_main_process:
             print("\n" + results_table(results))
@@ -130,21 +129,21 @@ def _renamed(folder: Path, model: str) -> dict[str, Result]:
     return results
 
 
-def _finished(args: EvalArguments, task: Task, embedder: Embedder, data: Any) -> Result | None:
+def _finished(args: EvalArguments, task: Task, embedder: Embedder, identity: str) -> Result | None:
     """The result of an earlier run into the same folder, if model, settings, options and data are the same."""
     if not args.output or args.overwrite or not (_results_folder(args) / f"{task.name}.json").exists():
         return None
     result = load_result(_results_folder(args), task.name)
-    if result.settings.get("run") != embedder.run_identity(task.options(), data):
+    if result.settings.get("run") != identity:
         return None
     if embedder.progress:
         print(f"task {task.name}: already in {_results_folder(args)}, not run again (--overwrite runs it)")
     return result
 
 
-def _run(args: EvalArguments, task: Task, embedder: Embedder, data: Any) -> Result:
+def _run(args: EvalArguments, task: Task, embedder: Embedder, data: Any, identity: str) -> Result:
     result = run_task(task, embedder, data)
-    result.settings |= {"run": embedder.run_identity(task.options(), data), "fingerprint": embedder.fingerprint}
+    result.settings |= {"run": identity, "fingerprint": embedder.fingerprint}
     if embedder.state.is_main_process:
         shown = ("text", "region_features_made_by", "templates")
         made = "; ".join(

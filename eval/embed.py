@@ -76,7 +76,8 @@ class Embedder:
     Args:
         adapter: the model.
         batch_size: images a batch; None takes 64 on an accelerator and 8 on a CPU.
-        num_workers: loading processes, where the system can fork them (not on Windows).
+        num_workers: loading processes, where the system can fork them (not on Windows); None takes 2 beside an accelerator and
+            none on a CPU, whose cores the model needs.
         precision: "float32" or "bfloat16" (autocast; features are float32 afterwards). float16 overflows in CLIP's
             activations and is refused.
         region_features: "dense" (RoIAlign over dense features) or "crop" (each box as an image of its own).
@@ -92,7 +93,7 @@ class Embedder:
         self,
         adapter: ModelAdapter,
         batch_size: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         precision: str = "float32",
         region_features: str = "dense",
         cache_dir: str | os.PathLike | None = None,
@@ -109,10 +110,12 @@ class Embedder:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
         self.state = process_state()
         self.distributed = distributed and self.state.num_processes > 1
-        self.adapter, self.num_workers = adapter, num_workers
+        self.adapter = adapter
         self.precision, self.region_kind, self.allow_missing = precision, region_features, allow_missing
         self.device = torch.device(device) if device is not None else self.state.device
-        self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if self.device.type == "cpu" else IMAGE_BATCH)
+        on_cpu = self.device.type == "cpu"
+        self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if on_cpu else IMAGE_BATCH)
+        self.num_workers = num_workers if num_workers is not None else 0 if on_cpu else 2
         self.progress = progress and (self.state.is_main_process or not distributed)
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
         # Since a task began: images left out, and batches that were computed or came from the cache.

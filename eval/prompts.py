@@ -42,9 +42,8 @@ def text_lines(file: Path) -> list[str]:
     lines = []
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
-            lines.append(
-                line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            )  # some editors begin with a mark
+            encoding = "utf-8-sig" if number == 1 else "utf-8"  # some editors begin a file with a mark
+            lines.append(line.decode(encoding).strip())
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}, line {number} is not UTF-8 ({error}); save the file as UTF-8.") from None
     return [line for line in lines if line]

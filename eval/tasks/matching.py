@@ -65,10 +65,11 @@ def check_matches(task: Task, subsets: Mapping[str, Sequence[MatchRow]]) -> None
 def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence[MatchRow]]) -> MatchSet:
     """Embed all subsets in one pass: every image once, every distinct box once, every distinct text once.
 
+    Args:
+        subsets: rows which `check_matches` let pass.
     Raises:
-        ValueError: as `check_matches`; missing images.
+        ValueError: missing images, or none that can be read.
     """
-    check_matches(task, subsets)
     every = [row for rows in subsets.values() for row in rows]
     # image → its distinct boxes, in order of appearance
     images: dict[ImageSource, tuple[int, dict[bytes, int], list[np.ndarray], tuple | None]] = {}

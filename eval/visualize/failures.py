@@ -41,6 +41,7 @@ def find_failures(task: Task, embedder: Embedder, subset: str, count: int) -> tu
         ValueError: a task without such rows.
     """
     data = task.load()
+    task.check(data)
     rows: dict[str, list[MatchRow]] = data if isinstance(data, dict) else {"negatives": data}
     if subset not in rows:
         raise ValueError(f"task {task.name} has the subsets {', '.join(rows)}; got {subset!r}.")

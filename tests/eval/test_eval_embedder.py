@@ -200,7 +200,9 @@ def test_weights_are_cast_once_for_all_batches_and_never_kept_longer(tiny_fgclip
 
 def test_a_batch_fits_the_device_unless_it_is_given(colour_model):
     assert Embedder(colour_model, device="cpu", progress=False).batch_size == 8
-    assert Embedder(colour_model, device="meta", progress=False).batch_size == 64
+    assert Embedder(colour_model, device="cpu", num_workers=None, progress=False).num_workers == 0
+    elsewhere = Embedder(colour_model, device="meta", num_workers=None, progress=False)
+    assert (elsewhere.batch_size, elsewhere.num_workers) == (64, 2)
     assert Embedder(ColourModel(), batch_size=3, device="cpu", progress=False).batch_size == 3
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         Embedder(ColourModel(), batch_size=0)
