@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+logger = logging.getLogger(__name__)
 
 ORIENTATION = ExifTags.Base.Orientation
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -223,3 +226,20 @@ def clip_boxes(
         outside += int((np.abs(inner - array).max(1) > tolerance).sum())
         clipped.append(inner)
     return clipped, outside
+
+
+def box_of_user(pixels: Sequence[float], path: Path, image: Image.Image) -> np.ndarray:
+    """A box that a user gave for an image, with a warning where it reaches out of it.
+
+    Args:
+        pixels: x1, y1, x2, y2. path: the image's file, for messages.
+    Returns:
+        (4,) float32 normalised xyxy, cut to the image.
+    Raises:
+        ValueError: an empty, inverted or wholly outside box; names box, file and size.
+    """
+    what = f"--box {' '.join(f'{side:g}' for side in pixels)} in {path} ({image.width}×{image.height} pixels)"
+    (inner,), outside = clip_boxes([Boxes(np.array([pixels]), image.size).normalised()], [what])
+    if outside:
+        logger.warning("%s reaches out of the image and is cut to it.", what)
+    return inner[0]

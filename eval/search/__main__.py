@@ -8,22 +8,16 @@ python -m eval.search query photos-index --model MODEL --image mug.jpg --box 40 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from eval.adapters import load_adapter
 from eval.embed import PRECISIONS, Embedder
-from eval.images import Boxes, ImageFile, clip_boxes
+from eval.images import ImageFile, box_of_user
 from eval.search.build import build
 from eval.search.index import SearchIndex
 from eval.search.source import open_collection
-
-logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         image = ImageFile(args.image).open()
         if args.box is not None:
-            _check_box(args.box, args.image, image)
+            box_of_user(args.box, args.image, image)  # refused or warned of by the name of its file
         hits = index.by_image(image, args.top) if args.box is None else index.by_region(image, args.box, args.top)
     for rank, hit in enumerate(hits, 1):
         where = "" if hit.box == (0.0, 0.0, 1.0, 1.0) else "  box " + " ".join(f"{side:.2f}" for side in hit.box)
@@ -76,18 +70,6 @@ def _check_query(args: argparse.Namespace) -> None:
         raise ValueError("--text is empty; pass what to look for.")
     if args.top < 1:
         raise ValueError(f"--top, the number of hits, must be at least 1; got {args.top}.")
-
-
-def _check_box(box: Sequence[float], path: Path, image: Image.Image) -> None:
-    """Warns of a box that reaches out of the image and will be cut to it.
-
-    Raises:
-        ValueError: no box of this image; the message names the file.
-    """
-    what = f"--box {' '.join(f'{side:g}' for side in box)} in {path} ({image.width}×{image.height} pixels)"
-    _, outside = clip_boxes([Boxes(np.array([box]), image.size).normalised()], [what])
-    if outside:
-        logger.warning("%s reaches out of the image and is cut to it.", what)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--batch_size", type=int, help="images a batch; default: 64 on an accelerator, 8 on a CPU"
         )
-        command.add_argument("--num_workers", type=int, default=0, help="loading processes")
+        command.add_argument(
+            "--num_workers", type=int, help="loading processes; default: 2 beside an accelerator, none on a CPU"
+        )
         command.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     return parser
 

@@ -8,25 +8,21 @@ python -m eval.visualize failures --model A --data DIR --subset hard --output DI
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from eval.adapters import ModelAdapter, load_adapter
 from eval.embed import Embedder
 from eval.figures import require_matplotlib
-from eval.images import Boxes, ImageFile, clip_boxes
+from eval.images import ImageFile, box_of_user
 from eval.similarity import similarity_figure
 from eval.tasks import make_task
 from eval.visualize.failures import find_failures, write_failures
 from eval.visualize.pages import NormalisedBox, file_tag, write_page
 from eval.visualize.region_captions import write_caption_table
-
-logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
@@ -138,15 +134,12 @@ def _box(text: str, path: Path, image: Image.Image) -> NormalisedBox:
         ValueError: not four numbers, or no box of this image.
     """
     try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+        pixels = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--box must be x1,y1,x2,y2 in pixels; got {text!r}.") from None
-    what = f"--box {text} in {path} ({image.width}×{image.height} pixels)"
-    normalised = Boxes(np.array([[x1, y1, x2, y2]]), image.size).normalised()
-    (clipped,), outside = clip_boxes([normalised], [what])
-    if outside:
-        logger.warning("%s reaches out of the image and is cut to it.", what)
-    return tuple(clipped[0].tolist())
+        pixels = []
+    if len(pixels) != 4:
+        raise ValueError(f"--box must be x1,y1,x2,y2 in pixels; got {text!r}.")
+    return tuple(box_of_user(pixels, path, image).tolist())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     wrong.add_argument("--option", action="append", default=[], help="option of the task as NAME=VALUE; repeat")
     wrong.add_argument("--subset", help="of fgovd: hard, medium, easy or trivial (default: hard)")
     wrong.add_argument("--count", type=int, default=24, help="how many to show (default: 24)")
-    wrong.add_argument("--num_workers", type=int, default=2, help="loading processes (default: 2)")
+    wrong.add_argument(
+        "--num_workers", type=int, help="loading processes; default: 2 beside an accelerator, none on a CPU"
+    )
     wrong.add_argument("--allow_missing", action="store_true", help="leave out images that are missing or broken")
     for command in (maps, table, wrong):
         command.add_argument("--output", required=True, type=Path, help="folder to write to")

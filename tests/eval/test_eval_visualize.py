@@ -206,7 +206,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(fgovd, tmp_path):
     captions = ["captions", "--image", image, "--caption", "a", "--caption", "b", "--box"]
     failures = ["failures", "--data", str(fgovd)]
     for arguments, message in (
-        ([*captions, "40,0,40,32"], r"--box 40,0,40,32 in .*x\.png \(64×32 pixels\): box"),
+        ([*captions, "40,0,40,32"], r"--box 40 0 40 32 in .*x\.png \(64×32 pixels\): box"),
         ([*captions, "100,0,140,32"], r"x\.png .* wholly outside"),
         ([*captions[:5], "--box", "0,0,9,9"], "--caption is needed twice"),
         ([*failures, "--option", "foo"], "NAME=VALUE, e.g. .*; got 'foo'"),
