@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from benchmarks.measure import hardware, versions
-from dataset_scripts.curation.attributes import load_vocabulary
-from dataset_scripts.curation.checks import NegativeChecker
-from dataset_scripts.curation.language import load_language
-from dataset_scripts.curation.pipeline import curate
-from dataset_scripts.curation.recipe import load_recipe
-from dataset_scripts.curation.text import clean, normalised
+from dataset_scripts.curation.engine.pipeline import curate
+from dataset_scripts.curation.engine.recipe import load_recipe
+from dataset_scripts.curation.language.attributes import load_vocabulary
+from dataset_scripts.curation.language.checks import NegativeChecker
+from dataset_scripts.curation.language.pipeline import load_language
+from dataset_scripts.curation.language.text import clean, normalised
 
 RECIPE = Path("dataset_scripts/curation/recipes/text.yaml")
 

@@ -25,9 +25,9 @@ from benchmarks.measure import save, table
 from dataset_scripts.streaming import load_training_data
 from modeling_fgclip import FGCLIPProcessor
 from training.architectures import ARCHITECTURES, architecture
-from training.collator import FGCLIPCollator
-from training.data_loading import DrawnRecords
-from training.tokenizer import train_tokenizer
+from training.data.collator import FGCLIPCollator
+from training.data.loading import DrawnRecords
+from training.data.tokenizer import train_tokenizer
 
 
 def make_collator(model: str, tokenizer: str | None) -> FGCLIPCollator:

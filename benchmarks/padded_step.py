@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
-from training.collator import NO_TEXT
+from training.data.collator import NO_TEXT
 
 # One text pass each, in this order; only the first is long.
 KINDS = ("long_index", "short_index", "region_index", "hard_index")

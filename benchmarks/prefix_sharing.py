@@ -18,10 +18,10 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 from benchmarks.measure import median, save, table, timed
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, PackedTexts, pack_texts
 from training.architectures import architecture
-from training.collator import FGCLIPCollator, TextTable
-from training.data import load_records
+from training.data.collator import FGCLIPCollator, TextTable
+from training.data.sources import load_records
+from training.data.tokenizer import train_tokenizer
 from training.scratch import texts_of
-from training.tokenizer import train_tokenizer
 
 
 def packed_both_ways(root: str, images: int, tokenizer: str | None) -> dict[str, PackedTexts]:

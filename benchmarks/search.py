@@ -25,7 +25,7 @@ from eval.search.build import build
 from eval.search.index import SearchIndex
 from eval.search.source import open_collection
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
-from training.tokenizer import train_tokenizer
+from training.data.tokenizer import train_tokenizer
 
 SHAPES = {
     "B/16 at 224": {

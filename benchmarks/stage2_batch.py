@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from modeling_fgclip import FGCLIPConfig, pack_texts
-from training.collator import NO_TEXT
+from training.data.collator import NO_TEXT
 
 MAX_REGIONS = 4
 NEGATIVES = 10
@@ -63,7 +63,7 @@ class _Texts:
 def make_batch(
     config: FGCLIPConfig, images: int, case: str, seed: int = 0, share_prefixes: bool | None = None
 ) -> dict[str, Any]:
-    """A batch as [`~training.collator.FGCLIPCollator`] makes it: with regions, prefixes are shared unless told."""
+    """A batch as [`~training.data.collator.FGCLIPCollator`] makes it: with regions, prefixes are shared unless told."""
     rng = random.Random(seed)
     texts = _Texts(config, rng)
     size = config.vision_config.image_size

@@ -22,12 +22,12 @@ from benchmarks.padded_step import pad_batch, padded_forward
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
-from training.devices import find_device
-from training.flops import batch_flops
+from training.efficiency.selective_checkpointing import checkpoint_selectively
+from training.efficiency.step_in_backward import StepInBackward
 from training.objective import Objective
 from training.optimizer import parameter_groups
-from training.selective_checkpointing import checkpoint_selectively
-from training.step_in_backward import StepInBackward
+from training.planning.devices import find_device
+from training.planning.flops import batch_flops
 
 TEXTS = ("padded", "packed", "shared")
 CHECKPOINTING = ("none", "selective", "blocks")

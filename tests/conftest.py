@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import CLIPImageProcessorPil
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
-from training.tokenizer import train_tokenizer
+from training.data.tokenizer import train_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -86,7 +86,7 @@ class FGCLIPTrainingArguments(TrainingArguments):
 
     Other defaults: adam_beta2 0.98, bf16, tf32 where the GPU has it, dataloader_drop_last, cosine schedule, logging every
     10 steps, no removal of columns, non-finite losses are not filtered, at most 2 checkpoints kept. A run resumes from
-    the newest good checkpoint of output_dir; torch_compile compiles the encoders' blocks (training/compiling.py).
+    the newest good checkpoint of output_dir; torch_compile compiles the encoders' blocks (training/efficiency/compiling.py).
     """
 
     adam_beta2: float = 0.98
@@ -164,7 +164,7 @@ class FGCLIPTrainingArguments(TrainingArguments):
     )
     peak_tflops: float | None = field(
         default=None,
-        metadata={"help": "Of one device, for the log's mfu; known for common GPUs (training/devices.py)."},
+        metadata={"help": "Of one device, for the log's mfu; known for common GPUs (training/planning/devices.py)."},
     )
 
     def __post_init__(self) -> None:

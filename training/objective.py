@@ -6,7 +6,7 @@ import torch
 
 from modeling_fgclip import FGCLIPOutput
 
-from .collator import NO_TEXT
+from .data.collator import NO_TEXT
 from .losses import global_contrastive_loss, hard_negative_loss, regional_contrastive_loss
 
 
@@ -35,7 +35,7 @@ class Objective:
 
         Args:
             output: of [`FGCLIPModel`] for the batch.
-            batch: of [`~training.collator.FGCLIPCollator`].
+            batch: of [`~training.data.collator.FGCLIPCollator`].
         """
         # Half precision is for the encoders: similarities and log-sum-exps are formed in float32.
         with torch.autocast(output.image_embeds.device.type, enabled=False):

@@ -25,7 +25,7 @@ from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
 from .cli import parse_arguments
-from .data import load_records
+from .data.sources import load_records
 from .quickstart_figures import loss_figure, phrase_figure
 from .scratch import create_checkpoint, texts_of
 from .stages import train

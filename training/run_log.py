@@ -52,7 +52,7 @@ class RunLog:
 
         Means of the loss parts; images, real text tokens, regions and hard negatives a second over all ranks; regions
         and hard negatives a batch of all ranks; `data_wait_share`, the part of the time in which a rank waited for its
-        next batch; `tflops_per_second`, model FLOPs (training/flops.py) of a device, and `mfu`, their share of its peak.
+        next batch; `tflops_per_second`, model FLOPs (training/planning/flops.py) of a device, and `mfu`, their share of its peak.
         """
         if not self._steps:
             return {}

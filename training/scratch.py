@@ -14,8 +14,8 @@ from transformers import CLIPImageProcessorPil, set_seed
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
 
-from .data import load_records
-from .tokenizer import train_tokenizer
+from .data.sources import load_records
+from .data.tokenizer import train_tokenizer
 
 
 def create_checkpoint(settings: dict[str, Any], texts: Iterable[str], output: str | Path, seed: int = 0) -> None:

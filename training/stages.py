@@ -11,12 +11,12 @@ from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
-from .augmentation import Augmentation
+from .checkpointing.resuming import checkpoint_to_resume
 from .cli import parse_arguments
-from .collator import FGCLIPCollator
-from .data import load_records, load_stream
-from .lora import add_lora
-from .resuming import checkpoint_to_resume
+from .data.augmentation import Augmentation
+from .data.collator import FGCLIPCollator
+from .data.sources import load_records, load_stream
+from .efficiency.lora import add_lora
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
 from .watching import eval_tasks

@@ -12,20 +12,20 @@ from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
-from .collator import NO_TEXT, FGCLIPCollator
-from .compiling import compile_encoders
-from .data_loading import DrawnRecords, EpochDataLoader, ShuffledBatches
-from .ema import WeightAverage
-from .flops import batch_flops
-from .gradient_cache import CachedBatch, cache_gradients
-from .lora import has_lora, load_adapters, merged_state, save_adapters
+from .checkpointing.ema import WeightAverage
+from .checkpointing.resuming import LoadExtras, ResumableTrainer
+from .data.collator import NO_TEXT, FGCLIPCollator
+from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .data.stream_loading import StreamDataLoader
+from .efficiency.compiling import compile_encoders
+from .efficiency.gradient_cache import CachedBatch, cache_gradients
+from .efficiency.lora import has_lora, load_adapters, merged_state, save_adapters
+from .efficiency.selective_checkpointing import checkpoint_selectively
+from .efficiency.step_in_backward import StepInBackward
+from .hub.publishing import PublishingTrainer
 from .optimizer import parameter_groups
-from .publishing import PublishingTrainer
-from .resuming import LoadExtras, ResumableTrainer
+from .planning.flops import batch_flops
 from .run_log import RunLog
-from .selective_checkpointing import checkpoint_selectively
-from .step_in_backward import StepInBackward
-from .stream_loading import StreamDataLoader
 from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
 from .watching import EvalTasks, WatchedTrainer, peak_flops
 

@@ -12,7 +12,7 @@ from eval.runner import evaluate_model
 from eval.tasks import make_task
 
 from .arguments import FGCLIPTrainingArguments
-from .devices import find_device
+from .planning.devices import find_device
 from .run_log import RunLog
 
 EvalTasks = dict[str, dict[str, Any]]

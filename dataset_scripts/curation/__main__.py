@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from .pipeline import ENGINES, curate, describe
-from .recipe import STEPS, load_recipe
+from .engine.pipeline import ENGINES, curate, describe
+from .engine.recipe import STEPS, load_recipe
 
 RECIPES = Path(__file__).with_name("recipes")
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from dataset_scripts.atomic import write_json
 from dataset_scripts.paths import PUBLISHED_PREFIX
 
-from .shards import record_shards
+from .engine.shards import record_shards
 
 _PER_FOLDER = 1000
 

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from benchmarks.padded_step import pad_batch
 from benchmarks.stage2_batch import make_batch
 from benchmarks.stage2_step import forward, objective_of
-from training.collator import NO_TEXT
+from training.data.collator import NO_TEXT
 
 
 def losses_and_gradients(model, batch, case):

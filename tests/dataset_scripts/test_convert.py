@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from image_server import publish_urls, serving
 
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.convert.__main__ import main
@@ -22,6 +21,7 @@ from dataset_scripts.download import DownloadSettings
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.shards import damaged_shards
+from tests.dataset_scripts.image_server import publish_urls, serving
 
 PREFIX = "grit-20m/data-12m/"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from image_server import serving
 
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex, iterate_pairs, join_key
+from tests.dataset_scripts.image_server import serving
 
 QUICK = DownloadSettings(timeout=1.0, retries=1, backoff=0.01, max_bytes=1_000_000, private_hosts=True)
 

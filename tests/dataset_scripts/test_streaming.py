@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from datasets import Dataset, load_dataset
 from datasets.distributed import split_dataset_by_node
-from image_server import publish_urls, serving
 from PIL import Image
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -23,6 +22,7 @@ from dataset_scripts.report import Report
 from dataset_scripts.streaming import TrainingStream, load_training_data
 from dataset_scripts.streaming import even as even_module
 from dataset_scripts.streaming.even import draws_per_source
+from tests.dataset_scripts.image_server import publish_urls, serving
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from colour_model import RGB, ColourModel
 from PIL import Image, ImageDraw
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from tests.eval.colour_model import RGB, ColourModel
 
 
 @pytest.fixture

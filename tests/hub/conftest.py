@@ -63,7 +63,7 @@ from pathlib import Path
 from dataset_scripts.sample import generate_sample
 from training.arguments import Stage2Arguments
 from training.cli import parse_arguments
-from training.data import load_records
+from training.data.sources import load_records
 from training.scratch import create_checkpoint, texts_of
 from training.stages import train
 

@@ -147,7 +147,7 @@ print(json.dumps(sorted(model.state_dict())[0]))
 
 
 FOLDER = """
-from training.publishing import main
+from training.hub.publishing import main
 main([{folder!r}, "tester/from-folder", "--private", *{options!r}])
 print("null")
 """

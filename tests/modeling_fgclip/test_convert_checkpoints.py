@@ -18,7 +18,7 @@ from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.convert import load_any, main
 from modeling_fgclip.open_clip_layout import clip_config
 from tests.published_repository import write_published_repository
-from training.tokenizer import train_tokenizer
+from training.data.tokenizer import train_tokenizer
 
 CAPTION = "a small green metal circle next to a large yellow striped square"
 

@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
     from modeling_fgclip import FGCLIPConfig
     from tests.conftest import CAPTIONS, TINY
-    from training.tokenizer import train_tokenizer
+    from training.data.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(CAPTIONS * 2, vocab_size=600)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}

@@ -12,7 +12,7 @@ import yaml
 
 from dataset_scripts.sample import generate_sample
 from tests.training.runs import history, run
-from training.data import load_records
+from training.data.sources import load_records
 from training.scratch import create_checkpoint, texts_of
 
 FILE = Path(__file__).parents[1] / "fixtures" / "loss_trajectory.json"

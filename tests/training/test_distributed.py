@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
-from training.collator import FGCLIPCollator
-from training.gradient_cache import cache_gradients
+from training.data.collator import FGCLIPCollator
+from training.efficiency.gradient_cache import cache_gradients
 from training.objective import Objective
 from training.trainer import embed
 

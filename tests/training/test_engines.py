@@ -15,16 +15,16 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from tests.training.checkpointing.test_resuming import command
 from tests.training.records import make_record
 from tests.training.runs import CONTEXT, history, run
-from tests.training.test_resume import command
 from tests.training.test_trainer import make_trainer
 from training.arguments import Stage2Arguments
-from training.collator import FGCLIPCollator
-from training.compiling import compile_encoders
+from training.data.collator import FGCLIPCollator
+from training.efficiency.compiling import compile_encoders
+from training.hub.run_record import run_record
 from training.objective import Objective
 from training.optimizer import parameter_groups
-from training.run_record import run_record
 from training.temperatures import checkpoint_state, prepare_temperatures
 from training.trainer import embed
 
@@ -223,7 +223,7 @@ def test_average_of_the_weights_is_the_recurrence_and_resumes(tiny_model, proces
 def test_lora_trains_little_saves_merged_and_resumes(processor, tmp_path):
     pytest.importorskip("peft")
     from tests.conftest import make_tiny_model
-    from training.lora import add_lora
+    from training.efficiency.lora import add_lora
 
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1}
 

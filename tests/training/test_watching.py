@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from modeling_fgclip import FGCLIPModel
+from tests.training.checkpointing.test_resuming import command
 from tests.training.runs import run
-from tests.training.test_resume import command
 from tests.training.test_trainer import make_trainer
 from training.arguments import Stage2Arguments
-from training.flops import batch_flops
+from training.planning.flops import batch_flops
 from training.run_log import RunLog
 from training.watching import eval_tasks
 

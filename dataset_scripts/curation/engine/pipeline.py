@@ -1,0 +1,296 @@
+"""A whole run: plan, stages on an engine, report. What is done already is not done again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from dataset_scripts.atomic import write_json
+
+from .recipe import Recipe
+from .sources import plan_units, unit_size
+from .stages import Stage, identity, make_stages, merge_prior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENGINES = ("local", "ray")
+_TRANSPORT = ("time-out", "connection", "HTTP ", "malformed answer")
+
+
+class BudgetExceeded(ValueError):
+    """The account of a chat step passed `max_cost`. The run can be resumed with a higher one."""
+
+
+def curate(
+    recipe: Recipe,
+    input: str | Path,
+    output: str | Path,
+    engine: str = "local",
+    workers: int | None = None,
+    redo: str | None = None,
+    retry_failed: bool = False,
+) -> dict[str, Any]:
+    """Run `recipe` over `input`; records appear in ``output/records``, the report in ``output/report.json``.
+
+    Run it again after any interruption, with either engine: finished shards stay, and answers in journals are not asked
+    for again.
+
+    Args:
+        redo: do this step and the following anew.
+        retry_failed: ask again what an endpoint did not answer (time-outs, connection and server errors).
+
+    Raises:
+        ValueError: the output was made with other settings, or another run is writing to it.
+    """
+    output = Path(output).resolve()
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")
+    with exclusive(output):
+        units = load_plan(recipe, input, output)
+        stages = make_stages(recipe, output, len(units))
+        if redo is not None:
+            _forget(stages, redo)
+        _check_fingerprints(stages)
+        if retry_failed:
+            _forget_failed(stages)
+        for segment in _segments(stages):
+            _run_segment(segment, units, engine, workers)
+            if segment[-1].name == "prior":
+                write_json(segment[-1].folder / "prior.json", merge_prior(segment[-1]).to_dict())
+        report = make_report(stages, units)
+        quality = recipe.steps.get("quality")
+        if quality is not None and quality.text_bias:
+            from ..review.bias_report import text_bias_report
+
+            limit, vocabulary = quality.text_bias_rows, quality.vocabulary
+            report["text_bias"] = text_bias_report(output / "records", limit, vocabulary, quality.model, recipe.seed)
+        write_json(output / "report.json", report)
+    return report
+
+
+def load_plan(recipe: Recipe, input: str | Path, output: Path) -> list[dict[str, Any]]:
+    """The plan of an earlier run on this output, or a new one; files that appear in the input later are not in it."""
+    path = output / "work" / "plan.json"
+    asked = {"input": str(Path(input).resolve()), "settings": asdict(recipe.input), "shard_size": recipe.shard_size}
+    if path.is_file():
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["asked"] != asked:
+            raise ValueError(
+                f"{output} was begun with {plan['asked']}, and is now given {asked}; use another --output."
+            )
+        return plan["units"]
+    units = plan_units(input, recipe.input, recipe.shard_size)
+    write_json(path, {"asked": asked, "units": units})
+    return units
+
+
+def describe(recipe: Recipe, input: str | Path, output: str | Path) -> str:
+    """What a run would do, without doing it: records, shards and requests by stage."""
+    output = Path(output).resolve()
+    path = output / "work" / "plan.json"
+    units = load_plan(recipe, input, output) if path.is_file() else plan_units(input, recipe.input, recipe.shard_size)
+    stages = make_stages(recipe, output, len(units))
+    _check_fingerprints(stages)
+    lines = [f"{sum(map(unit_size, units)):,} records in {len(units):,} shards of up to {recipe.shard_size:,}"]
+    for stage in stages:
+        done = sum(stage.done(i) for i in range(stage.shards))
+        chat = getattr(stage.settings, "chat", None)
+        if chat is not None and (stage.name == "recaption" or stage.settings.method == "llm"):
+            what = f"{chat.backend} {chat.model} {chat.base_url}".rstrip()
+            price = f", up to {chat.max_cost:g}" if chat.max_cost is not None else ""
+            each = "a record" if stage.name == "recaption" else "a region"
+            lines.append(
+                f"  {stage.name:12} {done:>7,} of {stage.shards:,} shards done; 1 request {each}: {what}{price}"
+            )
+        else:
+            lines.append(f"  {stage.name:12} {done:>7,} of {stage.shards:,} shards done")
+    return "\n".join(lines)
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """One run at a time on this folder (and machine); waits for workers of a killed run to notice its end."""
+    work = output / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / ".run.lock", "a") as run, open(work / ".workers.lock", "a") as old_workers:
+        try:
+            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"Another run is writing to {output}; wait for it, or use another --output.") from error
+        fcntl.flock(old_workers, fcntl.LOCK_EX)
+        fcntl.flock(old_workers, fcntl.LOCK_UN)
+        yield
+
+
+def _segments(stages: list[Stage]) -> Iterator[list[Stage]]:
+    """Runs of stages without a barrier inside. The counting of attributes ends one: the next stage needs all of it."""
+    segment: list[Stage] = []
+    for stage in stages:
+        if stage.barrier and segment:
+            yield segment
+            segment = []
+        segment.append(stage)
+    yield segment
+
+
+def _run_segment(segment: list[Stage], units: list[dict[str, Any]], engine: str, workers: int | None) -> None:
+    """The open shards of these stages, with a bar for each stage."""
+    for stage in segment:
+        write_json(stage.folder / "stage.json", _stage_file(stage))
+    bars: dict[str, _Bar] = {}
+
+    def on_shard(statistics: dict[str, Any]) -> None:
+        bars[statistics["stage"]].update(statistics)
+
+    # a bar's clock starts with its stage: on Ray all at once, locally one after the other
+    groups = [segment] if engine == "ray" else [[stage] for stage in segment]
+    run = _engine(engine)
+    try:
+        for group in groups:
+            bars.update({stage.name: _Bar(stage, units, len(group), at) for at, stage in enumerate(group)})
+            run(group, units, workers, on_shard)
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _engine(name: str) -> Callable[..., None]:
+    if name == "ray":
+        from .ray import run_ray
+
+        return run_ray
+    from .local import run_local
+
+    return run_local
+
+
+class _Bar:
+    """Progress of one stage in records: rate, remaining time, the commonest failures, the cost."""
+
+    def __init__(self, stage: Stage, units: list[dict[str, Any]], bars: int, position: int) -> None:
+        self.failures: Counter[str] = Counter()
+        self.cost = 0.0
+        chat = getattr(stage.settings, "chat", None)
+        self.limit = chat.max_cost if chat is not None else None
+        self.stage = stage
+        self.sizes = [unit_size(unit) for unit in units]
+        self.bar = tqdm(
+            total=sum(self.sizes),
+            desc=f"{stage.name:11}",
+            unit="rec",
+            position=position if bars > 1 else None,
+            dynamic_ncols=True,
+        )
+        for index in range(stage.shards):
+            if stage.done(index):
+                self._count(stage.statistics(index))
+                self.bar.initial += self.sizes[index]
+        self.bar.n = self.bar.initial
+        self._show()
+
+    def update(self, statistics: dict[str, Any]) -> None:
+        self._count(statistics)
+        self.bar.update(self.sizes[statistics["shard"]])
+        self._show()
+        if self.limit is not None and self.cost > self.limit:
+            raise BudgetExceeded(
+                f"{self.stage.name} has cost {self.cost:.2f}, and max_cost is {self.limit:.2f}. What was answered is kept; "
+                "raise max_cost and run again to go on."
+            )
+
+    def _count(self, statistics: dict[str, Any]) -> None:
+        self.failures.update(statistics.get("failures") or {})
+        self.cost += (statistics.get("usage") or {}).get("cost", 0.0)
+
+    def _show(self) -> None:
+        shown = [f"{reason.split(': ', 1)[-1]} {n}" for reason, n in self.failures.most_common(3)]
+        if self.cost:
+            shown.append(f"cost {self.cost:.2f}")
+        self.bar.set_postfix_str(", ".join(shown))
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _stage_file(stage: Stage) -> dict[str, Any]:
+    return {"fingerprint": stage.fingerprint, "settings": identity(stage.settings)}
+
+
+def _check_fingerprints(stages: list[Stage]) -> None:
+    """Shards of other settings must not be mixed with new ones."""
+    for stage in stages:
+        path = stage.folder / "stage.json"
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["fingerprint"] == stage.fingerprint:
+            continue
+        old, new = found["settings"] or {}, _stage_file(stage)["settings"] or {}
+        changed = [f"{k}: {old.get(k)!r} → {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        raise ValueError(
+            f"{stage.folder} was made with other settings ({'; '.join(changed) or 'of a step before it'}). "
+            f"Use another --output, or --redo {stage.name} to make it and what follows anew."
+        )
+
+
+def _forget(stages: list[Stage], name: str) -> None:
+    """Delete what a stage and those after it made. Journals of answers stay: they name the question they answer."""
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise ValueError(f"--redo {name}: the recipe's stages are {', '.join(names)}.")
+    first = names.index(name)
+    if first and names[first - 1] == "prior":
+        first -= 1
+    for stage in stages[first:]:
+        for path in stage.folder.glob("*"):
+            if path.name != "journal":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(Path(stages[0].output) / "records", ignore_errors=True)
+
+
+def _forget_failed(stages: list[Stage]) -> None:
+    """Delete shards with answers that never came, and all that was made of them."""
+    bad: set[int] = set()
+    for stage in stages:
+        for index in range(stage.shards):
+            if stage.done(index) and stage.name in ("recaption", "negatives"):
+                reasons = [r.split(": ", 1)[-1] for r in stage.statistics(index).get("failures") or {}]
+                if any(reason.startswith(_TRANSPORT) for reason in reasons):
+                    bad.add(index)
+        # counts over the whole data set change with any shard
+        gone = range(stage.shards) if bad and stage.barrier else bad
+        bad = set(gone)
+        for index in gone:
+            stage.path(index).unlink(missing_ok=True)
+
+
+def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts, failures by reason, work and rate of each stage."""
+    report: dict[str, Any] = {"read": sum(map(unit_size, units)), "cores": os.cpu_count(), "stages": {}}
+    for stage in stages:
+        parts = [stage.statistics(i) for i in range(stage.shards)]
+        totals: dict[str, Any] = {"records": sum(p["records"] for p in parts)}
+        seconds = sum(p["seconds"] for p in parts)
+        totals["worker_seconds"] = round(seconds, 3)
+        totals["cpu_seconds"] = round(sum(p["cpu_seconds"] for p in parts), 3)
+        totals["records_per_worker_second"] = round(totals["records"] / seconds, 2) if seconds else None
+        totals["failures"] = dict(sum((Counter(p["failures"]) for p in parts), Counter()).most_common())
+        if any(p.get("counts") for p in parts):
+            totals["counts"] = dict(sum((Counter(p["counts"]) for p in parts), Counter()))
+        if any(p.get("usage") for p in parts):
+            usage: Counter[str] = Counter()
+            for p in parts:
+                usage.update({k: v for k, v in (p["usage"] or {}).items() if k != "failures"})
+            totals["usage"] = dict(usage)
+        report["stages"][stage.name] = totals
+    return report

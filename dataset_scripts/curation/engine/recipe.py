@@ -1,0 +1,184 @@
+"""A recipe: which steps run, with which settings and resources. YAML in, checked dataclasses out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .sources import InputSettings
+
+# In the order in which they run: module, settings, step.
+STEPS = {
+    "recaption": ("recaption", "RecaptionSettings", "Recaption"),
+    "expressions": ("expressions", "ExpressionSettings", "Expressions"),
+    "grounding": ("grounding", "GroundingSettings", "Grounding"),
+    "negatives": ("negatives", "NegativeSettings", "Negatives"),
+    "quality": ("quality", "QualitySettings", "Quality"),
+}
+
+
+@dataclass
+class Resources:
+    """What a step runs on. `workers` None: every core without a GPU, one process with a GPU or an endpoint.
+
+    `gpus` is how many each worker has to itself; with Ray such steps are actors. `batch_size` records go through the
+    step at a time; None is the whole shard.
+    """
+
+    workers: int | None = None
+    gpus: float = 0
+    cpus: float = 1
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"resources.*.{name} is {getattr(self, name)}; it must be 1 or more, or left out.")
+        if self.gpus < 0 or self.cpus < 0:
+            raise ValueError(f"resources.*.gpus and cpus are {self.gpus} and {self.cpus}; they must not be negative.")
+
+
+@dataclass
+class Recipe:
+    """Everything a run depends on besides its input folder."""
+
+    steps: dict[str, Any] = field(default_factory=dict)
+    input: InputSettings = field(default_factory=InputSettings)
+    resources: dict[str, Resources] = field(default_factory=dict)
+    seed: int = 0
+    shard_size: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError(f"The recipe has no steps; it needs at least one of {', '.join(STEPS)}.")
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size is {self.shard_size}; it must be 1 or more records.")
+        if "grounding" in self.steps and "expressions" not in self.steps:
+            raise ValueError("The recipe has grounding without expressions, which it looks for; add `expressions:`.")
+        unknown = set(self.resources) - set(STEPS)
+        if unknown:
+            raise ValueError(f"resources names {sorted(unknown)}; steps are {', '.join(STEPS)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
+    """Read a recipe file; `changes` such as ``negatives.count=5`` or ``shard_size=100`` go over it.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type or out of range, no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no recipe {path}. Examples are in {Path(__file__).parents[1] / 'recipes'}.")
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: a recipe is a mapping with `steps:`, got {raw!r}.")
+    for change in changes or []:
+        _apply(raw, change)
+    return make_recipe(raw, str(path))
+
+
+def make_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from plain values."""
+    raw = dict(raw)
+    steps = raw.pop("steps", None)
+    steps = {} if steps is None else steps
+    if isinstance(steps, list):
+        steps = dict.fromkeys(steps)
+    if not isinstance(steps, dict) or set(steps) - set(STEPS):
+        raise ValueError(f"{where}: steps is {steps!r}; it must map some of {', '.join(STEPS)} to their settings.")
+    seed = raw.get("seed", 0)
+    built = {}
+    for name in STEPS:  # in running order, whatever the file's
+        if name in steps:
+            values = dict(steps[name] or {})
+            settings = settings_class(name)
+            if "seed" in {f.name for f in dataclasses.fields(settings)}:
+                values.setdefault("seed", seed)
+            built[name] = build(settings, values, f"{where}: steps.{name}")
+    resources = raw.pop("resources", None) or {}
+    built_resources = {n: build(Resources, v or {}, f"{where}: resources.{n}") for n, v in resources.items()}
+    unknown = set(raw) - {"input", "seed", "shard_size"}
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown keys {sorted(unknown)}; known are steps, input, resources, seed, shard_size."
+        )
+    source = build(InputSettings, raw.pop("input", None) or {}, f"{where}: input")
+    return Recipe(steps=built, input=source, resources=built_resources, **raw)
+
+
+def settings_class(step: str) -> type:
+    """The settings dataclass of a step; imports only that step's module."""
+    module, name, _ = STEPS[step]
+    return getattr(importlib.import_module(f"dataset_scripts.curation.steps.{module}"), name)
+
+
+def step_class(step: str) -> type:
+    """The class of a step."""
+    module, _, name = STEPS[step]
+    return getattr(importlib.import_module(f"dataset_scripts.curation.steps.{module}"), name)
+
+
+def build(cls: type, values: Any, where: str) -> Any:
+    """The dataclass `cls` from plain values, nested dataclasses included.
+
+    Raises:
+        ValueError: an unknown key, or a value of another type than the field's.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}; it must be a mapping of settings.")
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = set(values) - known
+    if unknown:
+        raise ValueError(f"{where} has the unknown settings {sorted(unknown)}; known are {', '.join(sorted(known))}.")
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as `hint` wants it: a number for a float, a dataclass for a mapping."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        if dataclasses.is_dataclass(option) and isinstance(value, dict):
+            return build(option, value, where)
+        origin = typing.get_origin(option) or option
+        if option is type(None):
+            if value is None:
+                return None
+        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif origin in (tuple, list) and isinstance(value, (tuple, list)):
+            return origin(value)
+        elif (
+            isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool))
+        ):
+            return value
+    names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    raise ValueError(f"{where} is {value!r}; it must be {names}.")
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    """One ``a.b=value``; a first part that is a step stands for ``steps.STEP``."""
+    name, separator, text = change.partition("=")
+    if not separator:
+        raise ValueError(f"--set {change!r} must have the form name=value, such as negatives.count=5.")
+    parts = name.split(".")
+    if parts[0] in STEPS:
+        parts.insert(0, "steps")
+    target = raw
+    for part in parts[:-1]:
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise ValueError(f"--set {change!r}: {part} is no section of the recipe.")
+    target[parts[-1]] = yaml.safe_load(text)

@@ -1,0 +1,307 @@
+"""Whole runs on the local engine: sources, resume, refusals to mix, the command line."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from dataset_scripts.curation.__main__ import main
+from dataset_scripts.curation.engine.pipeline import BudgetExceeded, curate, describe
+from dataset_scripts.curation.engine.recipe import load_recipe, make_recipe
+from dataset_scripts.curation.engine.sources import InputSettings, plan_units, read_unit
+from dataset_scripts.curation.export import export
+from dataset_scripts.finehard import FineHARD
+from dataset_scripts.report import Report
+from dataset_scripts.schema import FEATURES
+from tests.dataset_scripts.curation.chat_server import completion, serve
+from tests.dataset_scripts.curation.curation_models import scene, write_scenes
+
+TEXT = {"shard_size": 4, "steps": {"expressions": {}, "negatives": {}, "quality": {"text_bias": False}}}
+
+
+def published(root: Path, number: int) -> Path:
+    """Scenes in FineHARD's layout with a region each."""
+    folder = root / "images" / "coyo_image_0" / "00000"
+    folder.mkdir(parents=True)
+    records = []
+    for i in range(number):
+        image, caption = scene(i)
+        image.save(folder / f"{i:03d}.jpg")
+        expression = caption.removeprefix("There is ").split(" on ")[0]
+        box = {
+            "bbox": [0.1, 0.1, 0.7, 0.7, 0.9],
+            "short_expr": expression,
+            "long_expr": expression,
+            "flag_short_neg": 0,
+        }
+        path = f"grit-20m/data-12m/coyo_image_0/00000/{i:03d}.jpg"
+        records.append({"f_path": path, "caption": caption, "short_caption": caption, "bbox_info": [box]})
+    (root / "jsonfiles").mkdir()
+    (root / "jsonfiles" / "part-000.json").write_text(json.dumps(records))
+    return root
+
+
+def read(output: Path) -> list[dict]:
+    return [row for path in sorted((output / "records").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def finehard(tmp_path_factory):
+    return published(tmp_path_factory.mktemp("published"), 10)
+
+
+@pytest.fixture(scope="module")
+def run(finehard, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    return output, curate(make_recipe(TEXT), finehard, output, workers=1)
+
+
+def test_records_have_the_schema_and_all_their_negatives(run):
+    output, report = run
+    dataset = load_dataset(str(output / "records"), split="train", cache_dir=str(output / "cache"))
+    assert dataset.features == FEATURES
+    assert len(dataset) == 10
+    assert [len(set(record["regions"][0]["negatives"])) for record in dataset] == [10] * 10
+    assert dataset[3]["image"].size == (64, 64)
+    assert report["stages"]["negatives"]["counts"]["negatives"] == 100
+    assert [stage["records"] for stage in report["stages"].values()] == [10] * 6
+
+
+def test_published_layout_from_the_records_reads_back(run, tmp_path):
+    output, _ = run
+    assert export(output / "records", tmp_path / "out") == 10
+    back = list(
+        FineHARD(root=str(tmp_path / "out"), cache_dir=str(tmp_path / "c")).as_streaming_dataset(split="train")
+    )
+    for record, new in zip(read(output), back, strict=True):
+        assert (record["caption"], record["short_caption"]) == (new["caption"], new["short_caption"])
+        (old_region,), (new_region,) = record["regions"], new["regions"]
+        assert old_region["negatives"] == new_region["negatives"]
+        assert new_region["bbox"] == pytest.approx(old_region["bbox"], abs=1e-5)
+
+
+@pytest.mark.slow  # each process of each stage loads its libraries
+def test_two_processes_give_what_one_gives(run, finehard, tmp_path):
+    curate(make_recipe(TEXT), finehard, tmp_path / "two", workers=2)
+    assert read(tmp_path / "two") == read(run[0])
+
+
+def test_done_shards_stay_and_missing_ones_are_made_alike(run, finehard):
+    output, _ = run
+    before, kept = read(output), output / "work" / "negatives" / "000001.parquet"
+    changed = kept.stat().st_mtime_ns
+    for path in (output / "work").glob("[nqr]*/000000.*"):
+        path.unlink()
+    curate(make_recipe(TEXT), finehard, output, workers=1)
+    assert read(output) == before
+    assert kept.stat().st_mtime_ns == changed
+
+
+def test_other_settings_are_not_mixed_in(run, finehard):
+    output, _ = run
+    other = {**TEXT, "steps": {**TEXT["steps"], "negatives": {"count": 5}}}
+    with pytest.raises(ValueError, match=r"count: 10 → 5.*--redo prior"):
+        curate(make_recipe(other), finehard, output, workers=1)
+    with pytest.raises(ValueError, match="was begun with"):
+        curate(make_recipe({**TEXT, "shard_size": 5}), finehard, output, workers=1)
+    curate(make_recipe(other), finehard, output, workers=1, redo="negatives")
+    assert {len(r["negatives"]) for record in read(output) for r in record["regions"]} == {5}
+    curate(make_recipe(TEXT), finehard, output, workers=1, redo="negatives")
+
+
+def test_a_second_run_on_the_same_folder_is_refused(run, finehard):
+    from dataset_scripts.curation.engine.pipeline import exclusive
+
+    with exclusive(run[0]), pytest.raises(ValueError, match="Another run"):
+        curate(make_recipe(TEXT), finehard, run[0], workers=1)
+
+
+def test_dry_run_writes_nothing(finehard, tmp_path):
+    text = describe(make_recipe(TEXT), finehard, tmp_path / "new")
+    assert "10 records in 3 shards" in text
+    assert not (tmp_path / "new").exists()
+
+
+def encoded(i):
+    buffer = io.BytesIO()
+    scene(i)[0].save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def records_of(root, kind="auto", **settings):
+    chosen, report = InputSettings(kind=kind, **settings), Report()
+    units = plan_units(root, chosen, 3)
+    return [row for unit in json.loads(json.dumps(units)) for row in read_unit(unit, chosen, report)], report
+
+
+def test_sources(tmp_path, finehard):
+    folder = write_scenes(tmp_path / "images", 5)
+    (folder / "0001.txt").write_text("alt text\n")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.md").write_text("not read")
+    rows, report = records_of(folder)
+    assert [r["source_id"] for r in rows] == [f"{i:04d}.png" for i in range(5)]
+    assert [r["short_caption"] for r in rows] == [None, "alt text", None, None, None]
+    assert report.problems == {"not an image": 1}
+
+    table = pa.table({"jpg": [encoded(i) for i in range(7)], "txt": list("abcdefg"), "key": list(range(7))})
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(table, tmp_path / "parquet" / "a.parquet", row_group_size=2)
+    columns = {"image": "jpg", "short_caption": "txt", "source_id": "key"}
+    rows, _ = records_of(tmp_path / "parquet", columns=columns)
+    assert [(r["source_id"], r["short_caption"]) for r in rows] == [(str(i), c) for i, c in enumerate("abcdefg")]
+    assert [r["image"]["bytes"] for r in rows] == [encoded(i) for i in range(7)]
+    assert len(records_of(tmp_path / "parquet", columns=columns, limit=4)[0]) == 4
+    with pytest.raises(ValueError, match="not \\['image'\\]"):
+        records_of(tmp_path / "parquet")
+
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for i in range(4):
+            for suffix, data in (("json", b"{}"), ("png", encoded(i)), ("txt", f"text {i}".encode())):
+                member = tarfile.TarInfo(f"{i:05d}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    rows, _ = records_of(tmp_path / "s.tar")
+    assert [(r["source_id"], r["short_caption"]) for r in rows] == [(f"s/{i:05d}", f"text {i}") for i in range(4)]
+
+    rows, _ = records_of(finehard)
+    assert len(rows) == 10 and rows[0]["regions"][0]["score"] == pytest.approx(0.9)  # noqa: PT018
+
+
+def test_paths_from_data_stay_in_their_folder(tmp_path, finehard):
+    (tmp_path / "root" / "jsonfiles").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(encoded(0))
+    entry = {"f_path": "../secret.jpg", "caption": "x"}
+    (tmp_path / "root" / "jsonfiles" / "a.json").write_text(json.dumps([entry]))
+    rows, report = records_of(tmp_path / "root")
+    assert (rows, dict(report.problems)) == ([], {"path leaves its root": 1})
+
+
+def test_nothing_to_read_is_explained(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        plan_units(tmp_path / "x", InputSettings(), 3)
+    with pytest.raises(ValueError, match="neither jsonfiles"):
+        plan_units(tmp_path, InputSettings(), 3)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({}, "no steps"),
+        ({"steps": {"cook": {}}}, "steps is"),
+        ({"steps": {"expressions": {"max_word": 3}}}, r"unknown settings \['max_word'\]"),
+        ({"steps": {"expressions": {"max_words": "three"}}}, "max_words is 'three'; it must be int"),
+        ({"steps": {"grounding": {}}}, "grounding without expressions"),
+        ({"steps": {"expressions": {}}, "engine": "x"}, r"unknown keys \['engine'\]"),
+        ({"steps": {"expressions": {}}, "shard_size": 0}, "shard_size is 0"),
+        ({"steps": {"recaption": {"chat": {"model": "m", "base_url": "http://x", "key": "k"}}}}, r"\['key'\]"),
+        ({"steps": {"expressions": {}}, "resources": {"cook": {}}}, "resources names"),
+    ],
+)
+def test_recipes_are_checked(raw, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe(raw)
+
+
+def test_published_recipes_load_and_changes_go_over_them():
+    folder = Path(__file__).parents[4] / "dataset_scripts" / "curation" / "recipes"
+    for path in folder.glob("*.yaml"):
+        recipe = load_recipe(path, ["shard_size=7", "expressions.max_words=9", "seed=3"])
+        assert (recipe.shard_size, recipe.steps["expressions"].max_words, recipe.steps["negatives"].seed) == (7, 9, 3)
+    with pytest.raises(ValueError, match="name=value"):
+        load_recipe(folder / "text.yaml", ["seed"])
+
+
+def test_command_line(finehard, tmp_path, capsys):
+    arguments = ["--recipe", "text", "--input", str(finehard), "--output", str(tmp_path / "o"), "--workers", "1"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert main([*arguments, "--steps", "expressions"]) == 0
+    assert "10 captions" in capsys.readouterr().out
+    assert main([*arguments, "--steps", "grounding"]) == 2
+    assert "--steps names ['grounding']" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--colour", "red"])
+
+
+def recaption_recipe(url, **chat):
+    values = {"base_url": url, "model": "m", "concurrency": 2, "backoff": 0.01, "retries": 0, "timeout": 60, **chat}
+    return {"shard_size": 10, "steps": {"recaption": {"chat": values}}}
+
+
+def request_image(request):
+    return request["messages"][1]["content"][0]["image_url"]["url"]
+
+
+def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    images = write_scenes(tmp_path / "images", 30)
+    with serve(lambda request, n: completion("A thing lies on a coloured table.")) as (url, seen):
+        prices = {"prompt_price": 1e5, "completion_price": 1e5}  # 1 a request
+        recipe = make_recipe(recaption_recipe(url, max_cost=15.0, **prices))
+        with pytest.raises(BudgetExceeded, match=r"cost 20\.00"):
+            curate(recipe, images, tmp_path / "out", workers=1)
+        higher = make_recipe(recaption_recipe(url, max_cost=100.0, **prices))
+        report = curate(higher, images, tmp_path / "out", workers=1)
+    assert report["stages"]["recaption"]["usage"]["cost"] == pytest.approx(30)
+    assert len(seen) == 30
+
+
+def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    images = write_scenes(tmp_path / "images", 20)
+    with serve(lambda request, n: 503 if n in (3, 4) else completion("A thing lies on a coloured table.")) as (
+        url,
+        seen,
+    ):
+        recipe = make_recipe(recaption_recipe(url))
+        report = curate(recipe, images, tmp_path / "out", workers=1)
+        assert report["stages"]["recaption"]["failures"] == {"recaption: HTTP 503": 2}
+        assert len(read(tmp_path / "out")) == 18
+        report = curate(recipe, images, tmp_path / "out", workers=1, retry_failed=True)
+    assert report["stages"]["recaption"]["failures"] == {}
+    assert len(read(tmp_path / "out")) == 20
+    assert len(seen) == 22
+
+
+@pytest.mark.slow  # three processes, each of which loads its libraries anew
+def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
+    """Killed twice in the middle; every answer that had arrived is used, only those under way are asked again."""
+    images = write_scenes(tmp_path / "images", 40)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
+
+    def answer(request, n):
+        time.sleep(0.02)
+        return completion("A thing lies on a coloured table.")
+
+    with serve(answer) as (url, seen):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(json.dumps(recaption_recipe(url)))
+        command = [sys.executable, "-m", "dataset_scripts.curation", "--recipe", str(recipe), "--input", str(images)]
+        command += ["--output", str(tmp_path / "out")]
+        for stop in (8, 23):
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 300
+            while len(seen) < stop and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert len(read(tmp_path / "out")) == 0
+        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    asked = Counter(map(request_image, seen))
+    assert len(read(tmp_path / "out")) == 40
+    # 40 pictures are 32 different ones, as scenes repeat: each shard of 10 asks for its own
+    # Two kills; at each, two requests under way and at most one answer that had arrived but was not yet written.
+    assert sum(asked.values()) <= 40 + 2 * 3
+    usage = json.loads((tmp_path / "out" / "report.json").read_text())["stages"]["recaption"]["usage"]
+    assert usage["requests"] == 40

@@ -1,0 +1,72 @@
+"""Planned memory against what models hold."""
+
+import pytest
+import torch
+
+from benchmarks.stage2_batch import make_batch
+from modeling_fgclip import FGCLIPConfig, FGCLIPModel
+from training.architectures import ARCHITECTURES, architecture
+from training.planning.memory import activation_bytes, parameter_count, state_bytes
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameters_of_the_published_models(name):
+    config = architecture(name)
+    with torch.device("meta"):
+        model = FGCLIPModel(config)
+    assert parameter_count(config) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def kept_bytes(model: FGCLIPModel, batch: dict, half: bool) -> int:
+    """Bytes of all distinct tensors that autograd keeps in a forward, weights left out."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    names = [name for name in ("pixel_values", "packed_texts", "boxes") if name in batch]
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=half),
+    ):
+        output = model(**{name: batch[name] for name in names})
+    # Held together with the output, so that no storage is used twice.
+    assert output.image_embeds is not None
+    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    # Under autocast every matrix is kept as a bfloat16 copy, too.
+    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() > 1)
+    return total - (2 * matrices if half else 0)
+
+
+def wide_config() -> FGCLIPConfig:
+    """Wide and deep enough for what is planned to outweigh what is not: statistics of norms, the embeddings, the ends."""
+    encoder = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 6, "num_attention_heads": 2}
+    ids = {"vocab_size": 100, "bos_token_id": 98, "eos_token_id": 99, "pad_token_id": 99}
+    vision = {**encoder, "image_size": 64, "patch_size": 8}
+    return FGCLIPConfig(projection_dim=48, text_config={**encoder, **ids}, vision_config=vision)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ["stage1", "hard"])
+def test_activations_are_what_autograd_keeps(case, half):
+    config = wide_config()
+    batch = make_batch(config, images=4, case=case, share_prefixes=False)
+    groups = batch["packed_texts"]["length_groups"]
+    planned = activation_bytes(config, 4, 64, groups, regions=case == "hard", half=half)
+    # Texts of one length at a time, as without variable-length attention, are put together again after attention.
+    tokens, whole_blocks = len(batch["packed_texts"]["input_ids"]), config.text_config.num_hidden_layers - 1
+    planned += tokens * whole_blocks * 96 * (2 if half else 4)
+    if half:
+        # A CPU attends to texts in float32: queries, keys, values and what leaves; of the last block keys and values.
+        planned += tokens * 96 * 2 * (4 * whole_blocks + 2)
+    assert planned == pytest.approx(kept_bytes(FGCLIPModel(config).train(), batch, half), rel=0.05)
+
+
+def test_sharding_divides_what_is_sharded():
+    assert sum(state_bytes(100, "ddp", 1).values()) == 100 * (16 + 2)
+    assert sum(state_bytes(100, "zero2", 4).values()) == 100 * (2 + 2 + 12 / 4)
+    assert sum(state_bytes(100, "fsdp2", 4).values()) == 100 * 16 / 4

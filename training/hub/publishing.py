@@ -1,0 +1,197 @@
+"""Publishes a checkpoint: from a finished folder, from the command line, and from the trainer.
+
+    python -m training.publishing outputs/stage2 user/my-fgclip --evaluation outputs/eval --dry_run
+
+The repository then holds safetensors, configuration, processor, tokenizer, the remote code and a model card, and
+nothing else: no pickle, no optimizer state, no logs.
+"""
+
+import argparse
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.utils import HfHubHTTPError
+from transformers import Trainer
+
+from modeling_fgclip.checkpoint_folder import add_integrations, repository_files
+
+from .model_card import TEMPLATE, render_card
+from .run_record import run_record, write_run_record
+
+logger = logging.getLogger(__name__)
+
+
+def stage_repository(
+    folder: str | Path,
+    repo_id: str,
+    output: str | Path,
+    evaluation: str | Path | None = None,
+    template: str | Path = TEMPLATE,
+) -> list[str]:
+    """Copies into `output` exactly what a repository is to hold, completes it and renders its card.
+
+    Returns:
+        the names of the files.
+    Raises:
+        ValueError: for a folder without FG-CLIP weights and processor.
+    """
+    folder, output = Path(folder), Path(output)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder. Give the output_dir of a finished run or a checkpoint folder.")
+    names = repository_files(folder)
+    if not any(name.endswith(".safetensors") for name in names):
+        raise ValueError(f"{folder} holds no model.safetensors; save the model there first (`save_pretrained`).")
+    if "processor_config.json" not in names:
+        raise ValueError(f"{folder} holds no processor_config.json; save the processor there too (`save_pretrained`).")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(folder / name, output / name)
+    add_integrations(output)
+    (output / "README.md").write_text(str(render_card(folder, repo_id, evaluation, template)) + "\n", encoding="utf-8")
+    return sorted(path.name for path in output.iterdir())
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    evaluation: str | Path | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Publish FG-CLIP checkpoint",
+    token: str | None = None,
+    template: str | Path = TEMPLATE,
+) -> CommitInfo:
+    """Publishes a checkpoint folder; files of the repository that are not part of it are removed.
+
+    Args:
+        folder: written by the trainer or by `save_pretrained` of model and processor.
+        repo_id: `user/name`, created if it does not exist.
+        evaluation: `--output` of `python -m eval`: its results go into the card.
+        private: of a repository that is created; the account's default if None.
+        revision: branch to commit to.
+        create_pr: propose the change as a pull request instead.
+        token: by default the one of `hf auth login` or HF_TOKEN.
+
+    Raises:
+        ValueError: for a folder that is no checkpoint, and when the Hub refuses.
+    """
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as staged:
+        names = stage_repository(folder, repo_id, staged, evaluation, template)
+        try:
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision and not create_pr:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            logger.info("Publishing %d files to %s", len(names), repo_id)
+            return api.upload_folder(
+                repo_id=repo_id,
+                folder_path=staged,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                delete_patterns=["*"],
+            )
+        except HfHubHTTPError as error:
+            raise ValueError(
+                f"The Hub refused to take {repo_id}: {error.server_message or error}. Log in with `hf auth login` with a "
+                "token that may write there, and check the name (user/name)."
+            ) from error
+
+
+class PublishingTrainer(Trainer):
+    """Trainer whose pushes hold a loadable repository with a card, and none of Trainer's own pickled files.
+
+    Attributes:
+        sources: where model and data came from, as named on the command line, for the record of the run.
+    """
+
+    sources: dict[str, Any] = {}  # noqa: RUF012
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            write_run_record(output_dir or self.args.output_dir, run_record(self, self.sources))
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        evaluation: str | Path | None = None,
+    ) -> CommitInfo | None:
+        """Saves and publishes the model; see [`publish`]. On all processes; only the first one uploads.
+
+        Args:
+            blocking: must be true: the folder that is uploaded is a temporary one.
+        """
+        if not blocking:
+            raise ValueError("Received blocking=False; push_to_hub returns when the upload is done.")
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        return publish(
+            self.args.output_dir,
+            self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
+            evaluation,
+            private=self.args.hub_private_repo if private is None else private,
+            revision=revision or self.args.hub_revision,
+            commit_message=commit_message or "End of training",
+            token=token or self.args.hub_token,
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Publishes what the checkpoint just wrote, unless `hub_strategy` is "end"."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == "end":
+            return
+        publish(
+            checkpoint_folder,
+            self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
+            private=self.args.hub_private_repo,
+            revision=self.args.hub_revision,
+            commit_message=f"Training in progress, step {self.state.global_step}",
+            token=self.args.hub_token,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, help="checkpoint folder: output_dir of a run, or of `save_pretrained`")
+    parser.add_argument("repo_id", help="user/name on the Hub; created if it does not exist")
+    parser.add_argument("--evaluation", type=Path, help="--output of `python -m eval`: results for the card")
+    parser.add_argument("--private", action="store_true", default=None, help="create a private repository")
+    parser.add_argument("--revision", help="branch to commit to (default: main)")
+    parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--commit_message", default="Publish FG-CLIP checkpoint")
+    parser.add_argument(
+        "--card", type=Path, default=TEMPLATE, help="template of the model card (default: model_card.md)"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="print the files and the card, upload nothing")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as staged:
+            for name in stage_repository(args.folder, args.repo_id, staged, args.evaluation, args.card):
+                print(f"{(Path(staged) / name).stat().st_size:>12,}  {name}")
+            print("\n" + (Path(staged) / "README.md").read_text(encoding="utf-8"))
+        return
+    commit = publish(
+        args.folder,
+        args.repo_id,
+        args.evaluation,
+        args.private,
+        args.revision,
+        args.create_pr,
+        args.commit_message,
+        template=args.card,
+    )
+    print(f"Published: {commit.pr_url or commit.commit_url}")
