@@ -26,7 +26,7 @@ from dataset_scripts.curation.engine.recipe import load_recipe
 from dataset_scripts.curation.language.attributes import load_vocabulary
 from dataset_scripts.curation.language.checks import NegativeChecker
 from dataset_scripts.curation.language.pipeline import load_language
-from dataset_scripts.curation.language.text import clean, normalised
+from dataset_scripts.curation.language.text import clean, normalized
 
 RECIPE = Path("dataset_scripts/curation/recipes/text.yaml")
 
@@ -55,21 +55,21 @@ def compare_expressions(rows: list[dict[str, Any]]) -> dict[str, Any]:
     heads = head_nouns(texts)
     count: Counter[str] = Counter()
     for regions, found in zip(phrases, expressions, strict=True):
-        words = {normalised(text) for pair in found for text in pair}
+        words = {normalized(text) for pair in found for text in pair}
         nouns = {heads[short] for short, _ in found} - {None}
-        said = {normalised(text) for region in regions for text in region}
+        said = {normalized(text) for region in regions for text in region}
         said_nouns = {heads[text] for region in regions for text in region} - {None}
         for region in regions:
             count["regions"] += 1
-            count["regions, words"] += bool({normalised(t) for t in region} & words)
+            count["regions, words"] += bool({normalized(t) for t in region} & words)
             count["regions, noun"] += bool({heads[t] for t in region} & nouns)
             named = any(heads[t] for t in region)
             count["regions with a noun"] += named
-            count["regions with a noun, words"] += named and bool({normalised(t) for t in region} & words)
+            count["regions with a noun, words"] += named and bool({normalized(t) for t in region} & words)
             count["regions with a noun, noun"] += named and bool({heads[t] for t in region} & nouns)
         for short, long in found:
             count["expressions"] += 1
-            count["expressions, words"] += bool({normalised(short), normalised(long)} & said)
+            count["expressions, words"] += bool({normalized(short), normalized(long)} & said)
             count["expressions, noun"] += heads[short] in said_nouns
     return {
         "counts": dict(count),

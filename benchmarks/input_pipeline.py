@@ -5,7 +5,7 @@ python -m dataset_scripts.convert DIR/train SHARDS --shard-size 250
 python -m benchmarks.input_pipeline SHARDS DIR/train
 
 Reads shards as a stream and the published layout map-style and as a stream, decodes, resizes to the model's size,
-tokenises and collates stage-2 batches in this process, by its CPU time. `--step-seconds`, the measured time of a step of
+tokenizes and collates stage-2 batches in this process, by its CPU time. `--step-seconds`, the measured time of a step of
 this batch size on the device to be fed, gives the worker processes that keep it busy; with `--workers` the waiting share of
 such a step is measured (the step sleeps: an accelerator leaves the cores to the workers).
 """

@@ -44,7 +44,7 @@ def configuration(model: str) -> FGCLIPConfig:
 
 
 def measure(arguments: argparse.Namespace, rank: int, processes: int) -> list[float]:
-    """Seconds of each step on this process, in an initialised process group or alone."""
+    """Seconds of each step on this process, in an initialized process group or alone."""
     device = arguments.device
     torch.manual_seed(0)
     model: torch.nn.Module = FGCLIPModel(configuration(arguments.model)).to(device).train()

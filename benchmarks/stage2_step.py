@@ -1,4 +1,4 @@
-"""One optimisation step of stage 2: images a second and peak memory, texts padded as published, packed, and shared.
+"""One optimization step of stage 2: images a second and peak memory, texts padded as published, packed, and shared.
 
 python -m benchmarks.stage2_step --model b16 --case hard --batch-size 4
 python -m benchmarks.stage2_step --device cuda --model l14-336 --case hard --batch-size 256 --steps 10
@@ -92,7 +92,7 @@ def run_variant(arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    # The warm-up makes the optimiser's state, so that the timed steps are like all later ones.
+    # The warm-up makes the optimizer's state, so that the timed steps are like all later ones.
     times = timed(step, arguments.steps, arguments.device)
     return {"seconds": times.wall, "cpu_seconds": times.cpu, "peak_gb": peak_memory(arguments.device)}
 

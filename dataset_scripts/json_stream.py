@@ -86,7 +86,7 @@ def iterate_records(path: str, storage_options: dict[str, Any] | None = None) ->
         path: a local path or any fsspec URL; ``.gz``, ``.bz2`` and ``.xz`` are unpacked as they are read.
         storage_options: for fsspec, such as a token.
 
-    Invalid UTF-8 is read as U+FFFD, which the caller recognises.
+    Invalid UTF-8 is read as U+FFFD, which the caller recognizes.
     """
     with fsspec.open(path, "rb", compression="infer", **(storage_options or {})) as file:
         yield from _records_of(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace"))

@@ -110,7 +110,7 @@ def _clean_region(info: object, where: str, report: Report) -> dict[str, Any] | 
 
 
 def clean_regions(infos: object, where: str, report: Report) -> list[dict[str, Any]]:
-    """The usable ones of a list of regions with normalised boxes."""
+    """The usable ones of a list of regions with normalized boxes."""
     if infos is None:
         return []
     if not isinstance(infos, list | tuple):
@@ -121,7 +121,7 @@ def clean_regions(infos: object, where: str, report: Report) -> list[dict[str, A
 
 
 def to_fractions(box: object, box_format: BoxFormat, width: float, height: float) -> object:
-    """A box in any format as normalised x1, y1, x2, y2; what is no box of numbers is given back for the check to name.
+    """A box in any format as normalized x1, y1, x2, y2; what is no box of numbers is given back for the check to name.
 
     Args:
         box: list that begins with four numbers; anything behind them, such as a score, is kept.

@@ -1,4 +1,4 @@
-"""What a caption and its hard negative differ in (colour, material, pattern, transparency, size, position), and of which
+"""What a caption and its hard negative differ in (color, material, pattern, transparency, size, position), and of which
 object a caption speaks."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 # Attribute values of FG-OVD (Bianchi et al., 2024), which takes them from PACO (Ramanathan et al., 2023).
-_COLOURS = "black white grey gray lightgrey brown red orange yellow green blue purple pink beige tan gold golden silver turquoise violet cyan magenta maroon navy teal colored coloured"
+_COLORS = "black white grey gray lightgrey brown red orange yellow green blue purple pink beige tan gold golden silver turquoise violet cyan magenta maroon navy teal colored coloured"
 _MODIFIERS = "light dark pale bright deep"
 _MATERIALS = "ceramic crochet fabric glass leather metal metallic paper plastic rattan stone stoned velvet wood wooden wool brownwood rubber concrete brick steel iron copper bronze brass newspaper"
 _PATTERNS = "plain checkered chequered dotted floral logo logos perforated striped studded text woven textured patterned zigzag gradient tiled stripes dots checks solid speckled hatched"
@@ -18,7 +18,7 @@ _POSITIONS = "left right top bottom upper lower middle center centre above below
 KINDS: dict[str, str] = {
     word: kind
     for kind, words in {
-        "colour": f"{_COLOURS} {_MODIFIERS}",
+        "color": f"{_COLORS} {_MODIFIERS}",
         "material": _MATERIALS,
         "pattern": _PATTERNS,
         "transparency": _TRANSPARENCY,

@@ -1,4 +1,4 @@
-"""Scores by box size. COCO's thresholds are areas in pixels; normalised boxes use fractions of the image."""
+"""Scores by box size. COCO's thresholds are areas in pixels; normalized boxes use fractions of the image."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def add_size_breakdown(
             )
 
 
-def fractions_of_image(normalised: np.ndarray) -> np.ndarray:
-    """(K,) areas of normalised xyxy boxes (K, 4), of the part inside the image."""
-    inner = np.clip(normalised, 0.0, 1.0)
+def fractions_of_image(normalized: np.ndarray) -> np.ndarray:
+    """(K,) areas of normalized xyxy boxes (K, 4), of the part inside the image."""
+    inner = np.clip(normalized, 0.0, 1.0)
     return (inner[:, 2] - inner[:, 0]) * (inner[:, 3] - inner[:, 1])

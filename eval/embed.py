@@ -1,4 +1,4 @@
-"""Images, regions and texts → normalised float32 embeddings: batched, deduplicated, cached, on any number of processes."""
+"""Images, regions and texts → normalized float32 embeddings: batched, deduplicated, cached, on any number of processes."""
 
 from __future__ import annotations
 
@@ -238,11 +238,11 @@ class Embedder:
             ValueError: an empty, inverted, NaN or wholly outside box; an image whose shape contradicts its annotation.
         """
         self.region_settings()
-        normalised, clipped = clip_boxes([b.normalised() for b in boxes], [_name(image) for image in images])
-        counts = np.array([len(b) for b in normalised], dtype=np.int64)
+        normalized, clipped = clip_boxes([b.normalized() for b in boxes], [_name(image) for image in images])
+        counts = np.array([len(b) for b in normalized], dtype=np.int64)
         used = np.flatnonzero(counts)
         used = used[np.argsort(-counts[used], kind="stable")]  # alike numbers of boxes share a batch
-        items = [(images[i], normalised[i], boxes[i].size) for i in used]
+        items = [(images[i], normalized[i], boxes[i].size) for i in used]
         batches = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
         identities = [
             self.region_kind + _identities([i for i, _, _ in b]) + repr([a.tobytes() for _, a, _ in b])

@@ -185,13 +185,13 @@ class Boxes:
 
     Attributes:
         xyxy: (K, 4) float32 corners x1, y1, x2, y2.
-        size: (width, height) of the image in the boxes' units; None for boxes that are already normalised.
+        size: (width, height) of the image in the boxes' units; None for boxes that are already normalized.
     """
 
     xyxy: np.ndarray
     size: tuple[float, float] | None = None
 
-    def normalised(self) -> np.ndarray:
+    def normalized(self) -> np.ndarray:
         """(K, 4) float32 as fractions of width and height, not clipped."""
         xyxy = np.asarray(self.xyxy, dtype=np.float64).reshape(-1, 4)
         if self.size is not None:
@@ -203,10 +203,10 @@ class Boxes:
 def clip_boxes(
     boxes: Sequence[np.ndarray], names: Sequence[str], tolerance: float = 1e-3
 ) -> tuple[list[np.ndarray], int]:
-    """Clip normalised boxes to their images.
+    """Clip normalized boxes to their images.
 
     Args:
-        boxes: one (K, 4) array of normalised xyxy an image.
+        boxes: one (K, 4) array of normalized xyxy an image.
         names: what to call each image in an error.
         tolerance: how far outside counts as rounding and is clipped without being counted.
     Returns:
@@ -220,7 +220,7 @@ def clip_boxes(
         empty = ~((inner[:, 2] > inner[:, 0]) & (inner[:, 3] > inner[:, 1]))  # NaN compares false
         if empty.any():
             raise ValueError(
-                f"{name}: box {array[empty][0].tolist()} (normalised x1, y1, x2, y2) is empty, inverted, NaN or wholly outside "
+                f"{name}: box {array[empty][0].tolist()} (normalized x1, y1, x2, y2) is empty, inverted, NaN or wholly outside "
                 "the image. Boxes need x1 < x2 and y1 < y2; check the format (x, y, width, height in pixels is not x1, y1, x2, y2)."
             )
         outside += int((np.abs(inner - array).max(1) > tolerance).sum())
@@ -234,12 +234,12 @@ def box_of_user(pixels: Sequence[float], path: Path, image: Image.Image) -> np.n
     Args:
         pixels: x1, y1, x2, y2. path: the image's file, for messages.
     Returns:
-        (4,) float32 normalised xyxy, cut to the image.
+        (4,) float32 normalized xyxy, cut to the image.
     Raises:
         ValueError: an empty, inverted or wholly outside box; names box, file and size.
     """
     what = f"--box {' '.join(f'{side:g}' for side in pixels)} in {path} ({image.width}×{image.height} pixels)"
-    (inner,), outside = clip_boxes([Boxes(np.array([pixels]), image.size).normalised()], [what])
+    (inner,), outside = clip_boxes([Boxes(np.array([pixels]), image.size).normalized()], [what])
     if outside:
         logger.warning("%s reaches out of the image and is cut to it.", what)
     return inner[0]

@@ -21,7 +21,7 @@ def gathered_scores(queries: Tensor, texts: Tensor, candidates: Sequence[Sequenc
     Each product is one row against one row, so equal texts give equal scores to the last bit and ties are real.
 
     Args:
-        queries: (N, D) normalised. texts: (T, D) normalised.
+        queries: (N, D) normalized. texts: (T, D) normalized.
         candidates: N lists of indices into `texts`.
     Returns:
         (N, C) float32, -inf where a row has fewer candidates.

@@ -53,7 +53,7 @@ def overlay(image: Image.Image, similarity: np.ndarray, opacity: float = 0.6) ->
     """
     from eval.figures import require_matplotlib
 
-    colours = require_matplotlib().colormaps["viridis"]
+    colors = require_matplotlib().colormaps["viridis"]
     low, high = float(similarity.min()), float(similarity.max())
     stretched = (similarity - low) / max(high - low, 1e-12)
     grid = torch.from_numpy(stretched.astype(np.float32))[None, None]
@@ -62,9 +62,9 @@ def overlay(image: Image.Image, similarity: np.ndarray, opacity: float = 0.6) ->
         .clamp(0, 1)
         .numpy()
     )
-    return (1 - opacity) * np.asarray(image.convert("RGB"), np.float32) / 255 + opacity * colours(full)[
-        ..., :3
-    ].astype(np.float32)
+    return (1 - opacity) * np.asarray(image.convert("RGB"), np.float32) / 255 + opacity * colors(full)[..., :3].astype(
+        np.float32
+    )
 
 
 def similarity_figure(

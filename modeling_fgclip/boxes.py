@@ -29,7 +29,7 @@ def check_boxes(boxes: torch.Tensor, width: float = 1.0, height: float = 1.0) ->
             raise ValueError(
                 f"Received the box {box} with {problem}. Boxes are (x1, y1, x2, y2) with x1 < x2 and y1 < y2, inside "
                 "the image: clip or drop the box, convert (x, y, width, height) first, and check whether the boxes "
-                "are in pixels or normalised to [0, 1]."
+                "are in pixels or normalized to [0, 1]."
             )
     return torch.minimum(boxes.clamp(min=0), size)
 

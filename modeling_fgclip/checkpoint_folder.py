@@ -20,7 +20,7 @@ CUSTOM_PIPELINES = {
     }
 }
 
-# sentence-transformers asks the model for these methods and normalises what they return.
+# sentence-transformers asks the model for these methods and normalizes what they return.
 SENTENCE_TRANSFORMERS = {
     "modules.json": [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},

@@ -5,7 +5,7 @@
 
 Writes image_encoder.onnx, text_encoder.onnx and region_encoder.onnx (or .pt2), and the processor's files beside them.
 Batch, text length, number of boxes, height and width are free (height and width in multiples of the patch size).
-Images are prepared as by the processor; embeddings come out L2-normalised.
+Images are prepared as by the processor; embeddings come out L2-normalized.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from .export_encoders import Encoder, check_inputs, encoders
 from .modeling_fgclip import FGCLIPModel
 from .processing_fgclip import FGCLIPProcessor
 
-# Of normalised embeddings, which are at most 1.
+# Of normalized embeddings, which are at most 1.
 TOLERANCE = 1e-4
 FORMATS = ("onnx", "torch")
 Runner = Callable[[dict[str, torch.Tensor]], torch.Tensor]

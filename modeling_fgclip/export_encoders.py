@@ -1,4 +1,4 @@
-"""The three encoders as exportable modules: tensors in, normalised embeddings out, no Python decisions in between.
+"""The three encoders as exportable modules: tensors in, normalized embeddings out, no Python decisions in between.
 
 Stays here: it does not travel with checkpoints.
 """
@@ -59,7 +59,7 @@ class TextEncoder(nn.Module):
 
 
 class RegionEncoder(nn.Module):
-    """pixel_values (N, 3, height, width), boxes (N, K, 4) normalised xyxy → region_embeds (N, K, D); zeros for padding."""
+    """pixel_values (N, 3, height, width), boxes (N, K, 4) normalized xyxy → region_embeds (N, K, D); zeros for padding."""
 
     def __init__(self, model: FGCLIPModel):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weight initialisation as transformers' own models have it."""
+"""Weight initialization as transformers' own models have it."""
 
 
 class InitializedAsTransformers:

@@ -20,7 +20,7 @@ from .vision_encoder import FGCLIPVisionModel
 
 @dataclass
 class FGCLIPOutput(ModelOutput):
-    """Output of [`FGCLIPModel`]; what was not asked for is left out. Embeddings are L2-normalised.
+    """Output of [`FGCLIPModel`]; what was not asked for is left out. Embeddings are L2-normalized.
 
     Attributes:
         loss: symmetric contrastive loss of the images and texts of the batch (equation 2), with `return_loss`.
@@ -52,7 +52,7 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
     config_class = FGCLIPConfig
 
     def __init__(self, config: FGCLIPConfig):
-        # Past CLIPModel, which would build its own encoders and initialise weights before the rest is here.
+        # Past CLIPModel, which would build its own encoders and initialize weights before the rest is here.
         super(CLIPModel, self).__init__(config)
         self.projection_dim = config.projection_dim
         self.text_embed_dim = config.text_config.hidden_size
@@ -92,11 +92,11 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
         return cls.from_pretrained(None, config=config, state_dict=clip.state_dict(), **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding, which quantisation asks for."""
+        """The token embedding, which quantization asks for."""
         return self.text_model.embeddings.token_embedding
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(N, 3, height, width) images to (N, D) features, not normalised. Sides are multiples of the patch size."""
+        """(N, 3, height, width) images to (N, D) features, not normalized. Sides are multiples of the patch size."""
         return self.visual_projection(self.vision_model.pool(self.vision_model.trunk(pixel_values)))
 
     def get_text_features(
@@ -105,7 +105,7 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
         attention_mask: torch.Tensor | None = None,
         walk_short_pos: bool | torch.Tensor = True,
     ) -> torch.Tensor:
-        """(N, L) padded token ids to (N, D) features, not normalised, pooled at the first end-of-text token.
+        """(N, L) padded token ids to (N, D) features, not normalized, pooled at the first end-of-text token.
 
         Args:
             attention_mask: not needed: nothing behind the end of a text can reach it.
@@ -122,13 +122,13 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
         return self._project_text(pooled, is_short)
 
     def get_packed_text_features(self, packed_texts: PackedTexts) -> torch.Tensor:
-        """(N, D) features, not normalised, of texts packed by `pack_texts`, in the order they were given in."""
+        """(N, D) features, not normalized, of texts packed by `pack_texts`, in the order they were given in."""
         pooled = self.text_model.pool_packed(packed_texts)
         is_long = packed_texts["long_text"][packed_texts["restore"]]
         return self._project_text(pooled, ~is_long.unsqueeze(-1))
 
     def get_image_dense_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(N, 3, height, width) images to (N, H * W, D) patch features, row by row, not normalised."""
+        """(N, 3, height, width) images to (N, H * W, D) patch features, row by row, not normalized."""
         return self.visual_projection(self.vision_model.dense(self.vision_model.trunk(pixel_values)))
 
     def get_region_features(
@@ -138,7 +138,7 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
         box_mask: torch.Tensor | None = None,
         normalized: bool = True,
     ) -> torch.Tensor | list[torch.Tensor]:
-        """Features of boxes, not normalised: RoIAlign of the dense features (section 3.1).
+        """Features of boxes, not normalized: RoIAlign of the dense features (section 3.1).
 
         Args:
             pixel_values: (N, 3, height, width).
@@ -184,7 +184,7 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
                 tensors of (K_i, 4).
 
         Returns:
-            (sum of K_i, D) features, not normalised, in the order of the boxes.
+            (sum of K_i, D) features, not normalized, in the order of the boxes.
         """
         if isinstance(box_info, torch.Tensor):
             image_index, box_list = box_info[:, 0].long(), box_info[:, 1:]
@@ -220,7 +220,7 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
             input_ids: (texts, L) padded token ids.
             pixel_values: (images, 3, height, width).
             attention_mask: (texts, L), not needed.
-            boxes: (images, K, 4) normalised xyxy, zeros for padding.
+            boxes: (images, K, 4) normalized xyxy, zeros for padding.
             box_mask: (images, K), false for padding.
             packed_texts: texts packed by `pack_texts`, instead of `input_ids`. Training packs short, long and region
                 texts of a batch together, so no logits are formed from them.

@@ -33,7 +33,7 @@ class RegionClassificationPipeline(Pipeline):
 
         Args:
             image: a PIL image, a path or URL, or a list of dictionaries with `image`, `boxes`, `candidate_labels`.
-            boxes: K xyxy boxes in pixels of the image, or normalised with `box_format="normalized"`.
+            boxes: K xyxy boxes in pixels of the image, or normalized with `box_format="normalized"`.
             candidate_labels: phrases, short text (up to 77 tokens each).
             kwargs: `box_format`, `top_k` (phrases returned a box), `timeout` (seconds, for a URL), `batch_size`.
 

@@ -78,7 +78,7 @@ class FGCLIPProcessor(ProcessorMixin):
 
         Returns:
             BatchFeature with `pixel_values` (N, 3, S, S); `input_ids` (M, L) and, for long text,
-            `walk_short_pos=False`; `boxes` (N, K, 4) normalised and `box_mask` (N, K).
+            `walk_short_pos=False`; `boxes` (N, K, 4) normalized and `box_mask` (N, K).
 
         Raises:
             ValueError: for an empty or far too long text, and for boxes that do not fit their images.

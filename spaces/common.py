@@ -112,11 +112,11 @@ def heat_maps(adapter: FGCLIPAdapter, image: Image.Image, phrases: Sequence[str]
     """The image under the similarity of each phrase, warm where it is high."""
     pictures = []
     for similarity in similarity_maps(adapter, image, phrases):
-        colours = Image.fromarray((255 * overlay(image, similarity, opacity=1)).astype(np.uint8))
+        colors = Image.fromarray((255 * overlay(image, similarity, opacity=1)).astype(np.uint8))
         stretched = (similarity - similarity.min()) / max(float(np.ptp(similarity)), 1e-12)
         # The image stays as it is where the phrase is not.
         strength = Image.fromarray((180 * stretched).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
-        pictures.append(Image.composite(colours, image, strength))
+        pictures.append(Image.composite(colors, image, strength))
     return pictures
 
 

@@ -21,7 +21,7 @@ def set_temperatures(model: FGCLIPModel, temperature: float) -> None:
 
 
 def prepare_temperatures(model: FGCLIPModel) -> None:
-    """Gives temperatures the shape (1,): sharded optimisers (FSDP2, DeepSpeed) cannot hold 0-dimensional parameters."""
+    """Gives temperatures the shape (1,): sharded optimizers (FSDP2, DeepSpeed) cannot hold 0-dimensional parameters."""
     for name in TEMPERATURES.values():
         parameter = getattr(model, name)
         if parameter.dim() == 0:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from dataset_scripts.sample.scene import Scene, SceneObject
-from dataset_scripts.sample.vocabulary import COLOUR_NAMES, MATERIALS, SHAPES, Appearance
+from dataset_scripts.sample.vocabulary import COLOR_NAMES, MATERIALS, SHAPES, Appearance
 
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 _EXPRESSION = re.compile(r"an? (.+) (\w+) (\w+) with an? (.+) border")
@@ -23,8 +23,8 @@ def _capitalised(sentence: str) -> str:
 
 def expression(looks: Appearance) -> str:
     """``a light red wooden star with a dark blue border``: every attribute that a negative may replace."""
-    body = f"{COLOUR_NAMES[looks.colour]} {MATERIALS[looks.material]} {SHAPES[looks.shape]}"
-    return f"{_article(body)} with {_article(COLOUR_NAMES[looks.border])} border"
+    body = f"{COLOR_NAMES[looks.color]} {MATERIALS[looks.material]} {SHAPES[looks.shape]}"
+    return f"{_article(body)} with {_article(COLOR_NAMES[looks.border])} border"
 
 
 def parse(text: str) -> Appearance:
@@ -35,9 +35,9 @@ def parse(text: str) -> Appearance:
     """
     match = _EXPRESSION.fullmatch(text)
     try:
-        colour, material, shape, border = match.groups()  # type: ignore[union-attr]
+        color, material, shape, border = match.groups()  # type: ignore[union-attr]
         return Appearance(
-            SHAPES.index(shape), COLOUR_NAMES.index(colour), MATERIALS.index(material), COLOUR_NAMES.index(border)
+            SHAPES.index(shape), COLOR_NAMES.index(color), MATERIALS.index(material), COLOR_NAMES.index(border)
         )
     except (AttributeError, ValueError) as error:
         raise ValueError(
@@ -55,7 +55,7 @@ def long_expression(thing: SceneObject) -> str:
 
 
 def short_caption(scene: Scene) -> str:
-    """Colour, material and shape of each object in reading order."""
+    """Color, material and shape of each object in reading order."""
     names = [expression(thing.appearance).split(" with ")[0] for thing in scene.objects]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataset_scripts.sample.vocabulary import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     MATERIALS,
     RESIDUES,
     SHAPES,
@@ -33,21 +33,21 @@ def replace_slots(
     rng: np.random.Generator, looks: Appearance, slots: tuple[Slot, ...], split: Split
 ) -> list[Appearance]:
     """Ten appearances of the same shape that differ from ``looks`` in exactly ``slots``, all allowed in ``split``."""
-    shape, colour, material, border = looks
-    colours, materials, borders = [colour] * COUNT, [material] * COUNT, [border] * COUNT
+    shape, color, material, border = looks
+    colors, materials, borders = [color] * COUNT, [material] * COUNT, [border] * COUNT
     if "material" in slots:
         materials = _others(rng, np.arange(len(MATERIALS)), material)
-    if "colour" in slots and "border" in slots:
-        # Pairs of the positive's own residue: each colour has exactly one such border, so both slots are distinct
+    if "color" in slots and "border" in slots:
+        # Pairs of the positive's own residue: each color has exactly one such border, so both slots are distinct
         # at once and every pair of the set sees the same others. Pairs drawn freely would not be exchangeable.
-        same = RESIDUES[shape] == RESIDUES[looks.shape, colour, border]
-        colours = _others(rng, np.arange(len(COLOUR_NAMES)), colour)
-        borders = [int(np.flatnonzero(same[other])[0]) for other in colours]
-    elif "colour" in slots:
-        colours = _others(rng, np.flatnonzero(allowed(split)[shape, :, border]), colour)
+        same = RESIDUES[shape] == RESIDUES[looks.shape, color, border]
+        colors = _others(rng, np.arange(len(COLOR_NAMES)), color)
+        borders = [int(np.flatnonzero(same[other])[0]) for other in colors]
+    elif "color" in slots:
+        colors = _others(rng, np.flatnonzero(allowed(split)[shape, :, border]), color)
     elif "border" in slots:
-        borders = _others(rng, np.flatnonzero(allowed(split)[shape, colour]), border)
-    return [Appearance(shape, *values) for values in zip(colours, materials, borders, strict=True)]
+        borders = _others(rng, np.flatnonzero(allowed(split)[shape, color]), border)
+    return [Appearance(shape, *values) for values in zip(colors, materials, borders, strict=True)]
 
 
 def draw_slots(rng: np.random.Generator, count: int) -> tuple[Slot, ...]:

@@ -1,4 +1,4 @@
-"""Scenes as pixels: body with its texture, a border in its own colour, a thin dark outline."""
+"""Scenes as pixels: body with its texture, a border in its own color, a thin dark outline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from dataset_scripts.sample.scene import Scene, SceneObject
 from dataset_scripts.sample.shapes import OVERSAMPLE, hole, silhouette
 from dataset_scripts.sample.textures import INKS, texture
-from dataset_scripts.sample.vocabulary import COLOUR_NAMES, COLOURS, MATERIALS
+from dataset_scripts.sample.vocabulary import COLOR_NAMES, COLORS, MATERIALS
 
 BORDER_WIDTH = 2.2  # in 64ths of the image side
 OUTLINE_WIDTH = 0.5  # the same; keeps a pale border apart from the background
 OUTLINE = np.array([24, 24, 24], dtype=np.float32)
-INK_STRENGTH = 0.85  # how far ink covers the body colour
+INK_STRENGTH = 0.85  # how far ink covers the body color
 MIN_CONTRAST = 72  # between ink and body, in the channel where they differ most
 
 
@@ -67,8 +67,8 @@ def _coverage(shape: int, side: int, image_size: int) -> tuple[np.ndarray, np.nd
     return _average(whole), _average(within_outline), _average(body)
 
 
-def _ink_colour(material: int, body: np.ndarray) -> np.ndarray:
-    """The material's ink; a body nearly of its colour gets it darker or lighter, so that no texture disappears."""
+def _ink_color(material: int, body: np.ndarray) -> np.ndarray:
+    """The material's ink; a body nearly of its color gets it darker or lighter, so that no texture disappears."""
     ink = np.array(INKS[MATERIALS[material]], dtype=np.float32)
     if np.abs(ink - body).max() < MIN_CONTRAST:
         target = 0.0 if float(body.mean()) > 127 else 255.0
@@ -76,8 +76,8 @@ def _ink_colour(material: int, body: np.ndarray) -> np.ndarray:
     return body + INK_STRENGTH * (ink - body)
 
 
-def _rgb(colour: int) -> np.ndarray:
-    return np.array(COLOURS[COLOUR_NAMES[colour]], dtype=np.float32)
+def _rgb(color: int) -> np.ndarray:
+    return np.array(COLORS[COLOR_NAMES[color]], dtype=np.float32)
 
 
 def _paint(canvas: np.ndarray, thing: SceneObject) -> PlacedBox:
@@ -85,11 +85,11 @@ def _paint(canvas: np.ndarray, thing: SceneObject) -> PlacedBox:
     image_size = canvas.shape[0]
     side = max(4, round(thing.extent * image_size))
     left, top = round(thing.left * image_size), round(thing.top * image_size)
-    shape, colour, material, border = thing.appearance
+    shape, color, material, border = thing.appearance
     whole, within_outline, body = _coverage(shape, side, image_size)
     ink = texture(material, side, image_size, left, top)[..., None]
-    base = _rgb(colour)
-    fill = base + ink * (_ink_colour(material, base) - base)
+    base = _rgb(color)
+    fill = base + ink * (_ink_color(material, base) - base)
     patch = canvas[top : top + side, left : left + side]
     patch += whole[..., None] * (OUTLINE - patch)
     patch += within_outline[..., None] * (_rgb(border) - patch)

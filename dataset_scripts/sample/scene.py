@@ -33,11 +33,11 @@ class Scene:
     """The objects in reading order and the background they lie on."""
 
     objects: tuple[SceneObject, ...]
-    background: tuple[int, int, int]  # RGB, pale and nearly grey, so that every colour stands out
+    background: tuple[int, int, int]  # RGB, pale and nearly grey, so that every color stands out
 
 
 def draw_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A random scene whose (shape, colour, border) combinations all belong to ``split``."""
+    """A random scene whose (shape, color, border) combinations all belong to ``split``."""
     count = int(rng.choice((2, 3, 4), p=(0.4, 0.35, 0.25)))
     quadrants = sorted(rng.permutation(len(QUADRANTS))[:count].tolist())
     # Distinct shapes, so that "the star" is one object of the scene.

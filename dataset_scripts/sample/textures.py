@@ -1,4 +1,4 @@
-"""One texture per material: an ink of its own, and where on a square of the image it covers the body colour.
+"""One texture per material: an ink of its own, and where on a square of the image it covers the body color.
 
 Lengths are in 64ths of the image side, because the small models of the quickstart see the image at 64 pixels. Every
 texture repeats in tiles of 8 that are laid over the whole image and not over the object: a small model with patches of
@@ -33,7 +33,7 @@ INKS = {
     "ceramic": (170, 60, 40),
 }
 
-# Centre and radius of the blots of a tile of stone.
+# Center and radius of the blots of a tile of stone.
 BLOTS = ((1.3, 1.4, 1.2), (5.4, 2.6, 1.7), (2.7, 5.9, 1.5), (6.7, 6.6, 0.9))
 
 

@@ -1,10 +1,10 @@
-"""What the generated sample can show: shapes, colours, materials, and which combinations are held out for testing.
+"""What the generated sample can show: shapes, colors, materials, and which combinations are held out for testing.
 
-The held-out rule has to satisfy three wishes at once. Nothing simpler than the triple (shape, colour, border) may tell
-the splits apart, or a model could learn the rule; every held-out object needs ten held-out neighbours to serve as its
+The held-out rule has to satisfy three wishes at once. Nothing simpler than the triple (shape, color, border) may tell
+the splits apart, or a model could learn the rule; every held-out object needs ten held-out neighbors to serve as its
 negatives; and a reader of captions alone must stay at chance. A three-dimensional cyclic Latin pattern does it:
-for any shape and colour exactly 12 of the 24 borders are held out (and the same for any shape and border), and for any
-colour and border exactly half of the 12 shapes. So each pair of attributes is uniform in both splits.
+for any shape and color exactly 12 of the 24 borders are held out (and the same for any shape and border), and for any
+color and border exactly half of the 12 shapes. So each pair of attributes is uniform in both splits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Split = Literal["train", "test"]
-Slot = Literal["colour", "material", "border"]
+Slot = Literal["color", "material", "border"]
 
 SHAPES = (
     "circle",
@@ -32,7 +32,7 @@ SHAPES = (
 )
 
 # Chosen far apart: seven hues in three lightnesses, and three greys.
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "light red": (255, 140, 140),
     "red": (228, 18, 28),
     "dark red": (120, 0, 12),
@@ -58,7 +58,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
     "grey": (128, 128, 128),
 }
-COLOUR_NAMES = tuple(COLOURS)
+COLOR_NAMES = tuple(COLORS)
 
 # Each has its own texture in render.py.
 MATERIALS = (
@@ -77,32 +77,32 @@ MATERIALS = (
     "paper",
     "ceramic",
 )
-SLOTS: tuple[Slot, ...] = ("colour", "material", "border")
+SLOTS: tuple[Slot, ...] = ("color", "material", "border")
 
-# Fixed once, from a random generator, so that neighbouring names share no rule.
-_COLOUR_RANK = np.array([15, 4, 18, 3, 14, 12, 10, 0, 19, 17, 8, 7, 1, 22, 13, 6, 16, 5, 23, 20, 2, 21, 9, 11])
+# Fixed once, from a random generator, so that neighboring names share no rule.
+_COLOR_RANK = np.array([15, 4, 18, 3, 14, 12, 10, 0, 19, 17, 8, 7, 1, 22, 13, 6, 16, 5, 23, 20, 2, 21, 9, 11])
 _BORDER_RANK = np.array([10, 2, 8, 7, 20, 12, 15, 0, 17, 6, 22, 4, 16, 21, 11, 13, 5, 1, 19, 9, 3, 14, 18, 23])
 _SHAPE_RANK = np.array([8, 9, 11, 10, 3, 5, 1, 7, 0, 2, 6, 4])
-# Half of the 24 residues; six even and six odd, which is what makes colour and border independent of each other.
+# Half of the 24 residues; six even and six odd, which is what makes color and border independent of each other.
 _HELD_OUT_RESIDUES = (0, 3, 6, 7, 10, 14, 15, 17, 20, 21, 22, 23)
 
-# (12, 24, 24) residue of each (shape, colour, border).
-RESIDUES = (2 * _SHAPE_RANK[:, None, None] + _COLOUR_RANK[None, :, None] + _BORDER_RANK[None, None, :]) % 24
+# (12, 24, 24) residue of each (shape, color, border).
+RESIDUES = (2 * _SHAPE_RANK[:, None, None] + _COLOR_RANK[None, :, None] + _BORDER_RANK[None, None, :]) % 24
 # (12, 24, 24) whether the combination is shown and named in the test split alone.
 HELD_OUT = np.isin(RESIDUES, _HELD_OUT_RESIDUES)
 
 
 class Appearance(NamedTuple):
-    """What a short expression says of an object, as indices into SHAPES, COLOUR_NAMES, MATERIALS and COLOUR_NAMES."""
+    """What a short expression says of an object, as indices into SHAPES, COLOR_NAMES, MATERIALS and COLOR_NAMES."""
 
     shape: int
-    colour: int
+    color: int
     material: int
     border: int
 
 
 def allowed(split: Split) -> np.ndarray:
-    """(12, 24, 24) booleans: the (shape, colour, border) combinations that a split may show or name."""
+    """(12, 24, 24) booleans: the (shape, color, border) combinations that a split may show or name."""
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; it must be 'train' or 'test'")
     return HELD_OUT if split == "test" else ~HELD_OUT
@@ -110,6 +110,6 @@ def allowed(split: Split) -> np.ndarray:
 
 def draw_appearance(rng: np.random.Generator, split: Split, shape: int) -> Appearance:
     """A uniform draw over everything the split allows for this shape."""
-    colour = int(rng.integers(len(COLOUR_NAMES)))
-    border = int(rng.choice(np.flatnonzero(allowed(split)[shape, colour])))
-    return Appearance(shape, colour, int(rng.integers(len(MATERIALS))), border)
+    color = int(rng.integers(len(COLOR_NAMES)))
+    border = int(rng.choice(np.flatnonzero(allowed(split)[shape, color])))
+    return Appearance(shape, color, int(rng.integers(len(MATERIALS))), border)

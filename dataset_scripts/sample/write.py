@@ -228,7 +228,7 @@ def generate_sample(
     """Writes a data set of rendered scenes that depends on its settings alone, not on ``workers``.
 
     ``train/`` and ``test/`` are in FineHARD's published layout (``jsonfiles/``, ``images/``). The test split shows and
-    names only combinations of shape, colour and border colour that appear nowhere in the train split. ``fgovd/`` holds
+    names only combinations of shape, color and border color that appear nowhere in the train split. ``fgovd/`` holds
     the hard, medium, easy and trivial files in FG-OVD's format over all regions of the test split, ``boxes/`` the same
     regions as COCO instances with the shapes as categories.
 

@@ -85,7 +85,7 @@ def _is_damage(error: Exception) -> bool:
     return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
 
 
-@lru_cache(maxsize=4)  # neighbouring reads are of one shard; by process, because a fork would share the file's offset
+@lru_cache(maxsize=4)  # neighboring reads are of one shard; by process, because a fork would share the file's offset
 def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     file = fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open()
     try:

@@ -14,7 +14,7 @@ from dataset_scripts.validate.check import LONG, SHORT, Findings
 
 _BAR = 40
 _CELL, _TEXT = 320, 120  # pixels
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
+_COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 
 
 def _histogram(values: np.ndarray, edges: list[float], unit: str) -> list[str]:
@@ -80,22 +80,22 @@ def _cell(data: bytes, regions: list[dict[str, Any]]) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     words = ImageDraw.Draw(cell)
     for number, region in enumerate(regions):
-        colour = _COLOURS[number % len(_COLOURS)]
+        color = _COLORS[number % len(_COLORS)]
         x1, y1, x2, y2 = region["bbox"]
         draw.rectangle(
             (x1 * (picture.width - 1), y1 * (picture.height - 1), x2 * (picture.width - 1), y2 * (picture.height - 1)),
-            outline=colour,
+            outline=color,
             width=2,
         )
         phrase = textwrap.shorten(region["short_expr"] or region["long_expr"] or "", 50, placeholder="…")
         if number < _TEXT // 14:
-            words.text((4, _CELL + 13 * number), phrase.encode("latin-1", "replace").decode("latin-1"), fill=colour)
+            words.text((4, _CELL + 13 * number), phrase.encode("latin-1", "replace").decode("latin-1"), fill=color)
     cell.paste(picture, (4, 4))
     return cell
 
 
 def save_sheet(findings: Findings, path: Path) -> None:
-    """A grid of example pictures with their boxes drawn and, in the box's colour, the phrases below."""
+    """A grid of example pictures with their boxes drawn and, in the box's color, the phrases below."""
     columns = 4
     rows = -(-len(findings.examples) // columns)
     sheet = Image.new("RGB", (columns * _CELL, max(rows, 1) * (_CELL + _TEXT)), "white")

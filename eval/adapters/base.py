@@ -23,7 +23,7 @@ class ModelAdapter(ABC):
     """A vision-language model as the tasks see it. Write one subclass for a new model.
 
     The embedder moves `model` to its device, calls it under `torch.no_grad` (and autocast when asked), casts what comes
-    back to float32 and normalises it; an adapter returns features as the model gives them.
+    back to float32 and normalizes it; an adapter returns features as the model gives them.
 
     Attributes:
         name: what a report calls the model.
@@ -47,7 +47,7 @@ class ModelAdapter(ABC):
         Args:
             images: RGB.
             squash: resize to the model's resolution ignoring the aspect ratio, so that no part of the image is lost and
-                normalised boxes stay true (always for regions). Otherwise the checkpoint's own preprocessing.
+                normalized boxes stay true (always for regions). Otherwise the checkpoint's own preprocessing.
         """
 
     @abstractmethod
@@ -75,7 +75,7 @@ class ModelAdapter(ABC):
 
         Args:
             inputs: of N images.
-            boxes: (N, K, 4) normalised xyxy, zeros where an image has fewer.
+            boxes: (N, K, 4) normalized xyxy, zeros where an image has fewer.
         Returns:
             (N, K, D).
         """

@@ -140,7 +140,7 @@ def _embed(collection: Collection, embedder: Embedder, start: int, end: int, gri
 
 
 def grid_boxes(grid: int) -> np.ndarray:
-    """(grid², 4) normalised boxes that overlap their neighbours by half a cell, so that nothing lies on a border."""
+    """(grid², 4) normalized boxes that overlap their neighbors by half a cell, so that nothing lies on a border."""
     edges = np.linspace(0, 1, grid + 1)
     margin = 0.25 / grid
     return np.array(
@@ -161,7 +161,7 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def _write_index(output: Path, shards: int, index_type: str) -> int:
-    """FAISS inner-product index over all rows, in their order; cosine, since embeddings are normalised."""
+    """FAISS inner-product index over all rows, in their order; cosine, since embeddings are normalized."""
     faiss = require_faiss()
     matrices = (matrix_of(table) for table in read_shards(output, shards, ["embedding"]))
     first = next((matrix for matrix in matrices if len(matrix)), None)

@@ -18,7 +18,7 @@ from eval.search.build import INDEX_FILE, SETTINGS_FILE, read_shards, require_fa
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: name of the image (path in its folder, or row), the box that matched (normalised xyxy), cosine."""
+    """A result: name of the image (path in its folder, or row), the box that matched (normalized xyxy), cosine."""
 
     name: str
     box: tuple[float, float, float, float]
@@ -70,14 +70,14 @@ class SearchIndex:
         return self.search(features.numpy(), top)[0]
 
     def search(self, queries: np.ndarray, top: int = 10) -> list[list[Hit]]:
-        """(Q, D) normalised queries to Q lists of hits, each image once with its best box.
+        """(Q, D) normalized queries to Q lists of hits, each image once with its best box.
 
         Raises:
             ValueError: fewer than one hit asked for.
         """
         if top < 1:
             raise ValueError(f"top, the number of hits, must be at least 1; got {top}.")
-        # Every image has several rows when boxes were embedded, and the best of them may be neighbours.
+        # Every image has several rows when boxes were embedded, and the best of them may be neighbors.
         scores, rows = self._index.search(queries.astype(np.float32), min(top * self._per_image, self._index.ntotal))
         return [self._hits(row, score, top) for row, score in zip(rows, scores, strict=True)]
 

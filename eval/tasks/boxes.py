@@ -47,7 +47,7 @@ class BoxData:
 
 
 def class_embeddings(embedder: Embedder, names: Sequence[Sequence[str]], templates: Sequence[str]) -> torch.Tensor:
-    """(C, D): each class is the normalised mean over its names in all templates (Radford et al., 2021, section 3.1.4)."""
+    """(C, D): each class is the normalized mean over its names in all templates (Radford et al., 2021, section 3.1.4)."""
     texts = [template.format(name) for group in names for name in group for template in templates]
     features = embedder.texts(texts)
     sizes = [len(group) * len(templates) for group in names]
@@ -75,7 +75,7 @@ def check_boxes(task: Task, data: BoxData) -> None:
         raise ValueError(
             f"task {task.name}: {len(twice)} class names stand for several classes ({', '.join(twice[:5])}); no answer could be right."
         )
-    clip_boxes([boxes.normalised() for boxes in data.boxes], [str(image) for image in data.images])
+    clip_boxes([boxes.normalized() for boxes in data.boxes], [str(image) for image in data.images])
 
 
 def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
@@ -93,7 +93,7 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     settings = embedder.region_settings() | {"text": "short", "templates": f"{templates} ({len(data.templates)})"}
     result = Result(task.name, {}, settings=settings)
     add_class_scores(result, better, tied, labels, len(data.names), groups)
-    areas = data.areas if data.areas is not None else [fractions_of_image(part.normalised()) for part in data.boxes]
+    areas = data.areas if data.areas is not None else [fractions_of_image(part.normalized()) for part in data.boxes]
     add_size_breakdown(result, better, tied, np.concatenate(areas)[valid], groups, len(data.names), data.sizes)
     result.data = {
         "images": len(data.images),

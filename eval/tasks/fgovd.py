@@ -50,7 +50,7 @@ class FGOVD(Task):
     Region feature of the box by RoIAlign, short text (section 4.2). A tie counts as wrong; the published script counts
     it as right, which is `value + ties / count`.
 
-    The breakdown has one group for each kind of attribute that was replaced (colour, material, …; `eval.attributes`): the true
+    The breakdown has one group for each kind of attribute that was replaced (color, material, …; `eval.attributes`): the true
     caption against the negatives in which it changed. A negative of medium or easy changes several and counts in each. And one
     group for each frequent class ("class: bottle"): the published `category_id` is the caption's place among its
     candidates, so the class is read from the true caption.

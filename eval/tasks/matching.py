@@ -27,7 +27,7 @@ class MatchRow:
 
     image: ImageSource
     box: np.ndarray  # (4,) xyxy
-    size: tuple[float, float] | None  # of the image in the box's units; None: normalised
+    size: tuple[float, float] | None  # of the image in the box's units; None: normalized
     texts: list[str]
 
 
@@ -58,7 +58,7 @@ def check_matches(task: Task, subsets: Mapping[str, Sequence[MatchRow]]) -> None
             raise ValueError(
                 f"task {task.name}, {name}: row {bare[0]} has no negative caption ({len(bare)} such rows); nothing to choose from."
             )
-        boxes = [Boxes(np.asarray(row.box, np.float32)[None], row.size).normalised() for row in rows]
+        boxes = [Boxes(np.asarray(row.box, np.float32)[None], row.size).normalized() for row in rows]
         clip_boxes(boxes, [f"task {task.name}, {name}, row {i}, {row.image}" for i, row in enumerate(rows)])
 
 

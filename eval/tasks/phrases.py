@@ -72,7 +72,7 @@ class Phrases(_PhraseTask):
         better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct)), labels)
         result = Result(self.name, {}, settings=embedder.region_settings() | {"text": "short"})
         add_class_scores(result, better, tied, labels, len(distinct), groups, class_mean=False)
-        areas = np.concatenate([fractions_of_image(b.normalised()) for b in boxes])[valid]
+        areas = np.concatenate([fractions_of_image(b.normalized()) for b in boxes])[valid]
         add_size_breakdown(result, better, tied, areas, groups, len(distinct))
         result.data = {"images": len(data), "regions": len(labels), "phrases": len(distinct), "boxes_clipped": clipped}
         return result

@@ -15,7 +15,7 @@ from eval.tasks.base import Task
 
 # What contents of the wrong shape raise; errors of JSON and of UTF-8 are ValueErrors.
 _MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalised xyxy
+WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalized xyxy
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before every f_path of FineHAR
 
 @dataclass
 class Region:
-    """One box with its expressions; `bbox` is normalised xyxy."""
+    """One box with its expressions; `bbox` is normalized xyxy."""
 
     bbox: list[float]
     short: str | None

@@ -21,7 +21,7 @@ from eval.images import ImageFile, box_of_user
 from eval.similarity import similarity_figure
 from eval.tasks import make_task
 from eval.visualize.failures import find_failures, write_failures
-from eval.visualize.pages import NormalisedBox, file_tag, write_page
+from eval.visualize.pages import NormalizedBox, file_tag, write_page
 from eval.visualize.region_captions import write_caption_table
 
 
@@ -127,7 +127,7 @@ def _open(path: Path) -> Image.Image:
     return ImageFile(path).open()
 
 
-def _box(text: str, path: Path, image: Image.Image) -> NormalisedBox:
+def _box(text: str, path: Path, image: Image.Image) -> NormalizedBox:
     """Pixels x1,y1,x2,y2 as fractions, cut to the image.
 
     Raises:
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     maps.add_argument("--image", action="append", required=True, type=Path, help="image; repeat for several")
     maps.add_argument("--phrase", action="append", required=True, help="phrase; repeat for several")
     table = commands.add_parser(
-        "captions", help="a region against captions, normalised as table 7", allow_abbrev=False
+        "captions", help="a region against captions, normalized as table 7", allow_abbrev=False
     )
     table.add_argument("--model", action="append", required=True, help="checkpoint; repeat for several side by side")
     table.add_argument("--image", required=True, type=Path, help="image")

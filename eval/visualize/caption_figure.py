@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from eval.report.document import Cell, Table, text_of
-from eval.visualize.pages import NormalisedBox, draw_boxed
+from eval.visualize.pages import NormalizedBox, draw_boxed
 
-# The report's colours (eval/report/html.py), in its light form.
+# The report's colors (eval/report/html.py), in its light form.
 INK, SOFT, LINE, BAR, OWN = "#1b1f24", "#5b6570", "#dfe3e8", "#cfe3ff", "#f2f7ff"
 
 # All lengths are inches; the letters that fit a column belong to its width at SIZE points.
@@ -25,11 +25,11 @@ LINE_HEIGHT, PADDING, BAR_HEIGHT = 0.175, 0.075, 0.21
 SIZE, DPI = 9.5, 150
 
 
-def caption_figure(path: Path, image: Image.Image, box: NormalisedBox, table: Table, title: str, note: str) -> Path:
+def caption_figure(path: Path, image: Image.Image, box: NormalizedBox, table: Table, title: str, note: str) -> Path:
     """Save the figure.
 
     Args:
-        image: RGB, any size. box: normalised xyxy.
+        image: RGB, any size. box: normalized xyxy.
         table: captions as rows, models as columns; `own` rows hold a true caption. A cell's share is its bar.
         title: above it. note: below it, on how the numbers are to be read.
     Returns:
@@ -92,10 +92,10 @@ def _draw_cell(axis: Any, cell: Cell | str, x: float, y: float, height: float) -
     _text(axis, x + MODEL_WIDTH - 0.06, y + height / 2, text_of(cell), weight=weight, ha="right")
 
 
-def _bar(axis: Any, x: float, y: float, width: float, height: float, colour: str) -> None:
+def _bar(axis: Any, x: float, y: float, width: float, height: float, color: str) -> None:
     from matplotlib.patches import Rectangle
 
-    axis.add_patch(Rectangle((x, y), width, height, facecolor=colour, linewidth=0))
+    axis.add_patch(Rectangle((x, y), width, height, facecolor=color, linewidth=0))
 
 
 def _text(axis: Any, x: float, y: float, text: str, **style: Any) -> None:

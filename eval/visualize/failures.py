@@ -15,7 +15,7 @@ from eval.scoring import gathered_scores
 from eval.similarity import wrapped
 from eval.tasks.base import Task, check_images
 from eval.tasks.matching import MatchRow, embed_matches
-from eval.visualize.pages import NormalisedBox, draw_boxed, image_tag, with_box, write_page
+from eval.visualize.pages import NormalizedBox, draw_boxed, image_tag, with_box, write_page
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Failure:
     """One wrong row; `margin` is by how much the winner's cosine is higher."""
 
     image: ImageSource
-    box: NormalisedBox
+    box: NormalizedBox
     truth: str
     winner: str
     margin: float
@@ -55,7 +55,7 @@ def find_failures(task: Task, embedder: Embedder, subset: str, count: int) -> tu
     failures = []
     for i in chosen:
         row = kept[i]
-        box = np.clip(Boxes(row.box[None], row.size).normalised()[0], 0, 1)
+        box = np.clip(Boxes(row.box[None], row.size).normalized()[0], 0, 1)
         winner = row.texts[1 + int(scores[i, 1:].argmax())]
         place = 1 + int((scores[i, 1:] >= scores[i, 0]).sum())
         failures.append(Failure(row.image, tuple(map(float, box)), row.texts[0], winner, float(margins[i]), place))

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from eval.report.html import page
 from eval.results import write_atomically
 
-NormalisedBox = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
+NormalizedBox = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
 LONGEST = 640  # pixels of the longer side of an image in a page
 
 
@@ -32,8 +32,8 @@ def file_tag(path: Path, alt: str) -> str:
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
 
 
-def with_box(image: Image.Image, box: NormalisedBox) -> Image.Image:
-    """A copy with the box (normalised xyxy) drawn in two colours, so that it shows on any ground."""
+def with_box(image: Image.Image, box: NormalizedBox) -> Image.Image:
+    """A copy with the box (normalized xyxy) drawn in two colors, so that it shows on any ground."""
     copy = image.convert("RGB")
     x1, y1, x2, y2 = (value * side for value, side in zip(box, copy.size * 2, strict=True))
     width = max(2, round(max(copy.size) / 160))
@@ -43,7 +43,7 @@ def with_box(image: Image.Image, box: NormalisedBox) -> Image.Image:
     return copy
 
 
-def draw_boxed(axis: Any, image: Image.Image, box: NormalisedBox, place: NormalisedBox | None = None) -> None:
+def draw_boxed(axis: Any, image: Image.Image, box: NormalizedBox, place: NormalizedBox | None = None) -> None:
     """The image with its box on a matplotlib axis; the lines are as thin on a small image as on a large one.
 
     Args:
@@ -54,10 +54,10 @@ def draw_boxed(axis: Any, image: Image.Image, box: NormalisedBox, place: Normali
     left, top, width, height = place or (0, 0, *image.size)
     axis.imshow(image.convert("RGB"), extent=(left, left + width, top + height, top), interpolation="bicubic")
     x1, y1, x2, y2 = box
-    for colour, line in (("black", 3.6), ("yellow", 1.8)):
+    for color, line in (("black", 3.6), ("yellow", 1.8)):
         corner = left + x1 * width, top + y1 * height
         axis.add_patch(
-            Rectangle(corner, (x2 - x1) * width, (y2 - y1) * height, fill=False, edgecolor=colour, linewidth=line)
+            Rectangle(corner, (x2 - x1) * width, (y2 - y1) * height, fill=False, edgecolor=color, linewidth=line)
         )
 
 

@@ -1,4 +1,4 @@
-"""A region against several captions, several models side by side, normalised as table 7 of the paper."""
+"""A region against several captions, several models side by side, normalized as table 7 of the paper."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from eval.report.html import table_html
 from eval.report.markdown import to_markdown
 from eval.results import write_atomically
 from eval.visualize.caption_figure import caption_figure
-from eval.visualize.pages import NormalisedBox, image_tag, with_box, write_page
+from eval.visualize.pages import NormalizedBox, image_tag, with_box, write_page
 
 
 def region_caption_scores(
     adapter: ModelAdapter,
     image: Image.Image,
-    box: NormalisedBox,
+    box: NormalizedBox,
     captions: Sequence[str],
     region_features: str = "dense",
 ) -> np.ndarray:
     """Cosines of a region with captions, stretched so that the lowest is 0 and the highest is 1 (table 7).
 
     Args:
-        image: any size. box: normalised xyxy. captions: at least two.
+        image: any size. box: normalized xyxy. captions: at least two.
     Returns:
         (captions,) float32.
     Raises:
@@ -47,7 +47,7 @@ def region_caption_scores(
 def caption_table(
     models: Mapping[str, ModelAdapter],
     image: Image.Image,
-    box: NormalisedBox,
+    box: NormalizedBox,
     captions: Sequence[str],
     region_features: str = "dense",
 ) -> Table:
@@ -66,7 +66,7 @@ def write_caption_table(
     folder: Path,
     models: Mapping[str, ModelAdapter],
     image: Image.Image,
-    box: NormalisedBox,
+    box: NormalizedBox,
     captions: Sequence[str],
     region_features: str = "dense",
 ) -> list[Path]:

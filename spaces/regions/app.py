@@ -23,8 +23,8 @@ from eval.adapters.fgclip import FGCLIPAdapter
 INTRODUCTION = """# Regions and fine differences
 Choose an image, tap two opposite corners of a box (as often as you like), and type phrases that differ in a detail."""
 EXAMPLE = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
-COLOURS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
-MAX_PHRASES, MAX_BOXES = 12, len(COLOURS)
+COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
+MAX_PHRASES, MAX_BOXES = 12, len(COLORS)
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the canvas
 State = dict[str, list]  # `boxes`, and `corner`: the first corner of a box that is not finished
@@ -35,12 +35,12 @@ def drawn(image: Image.Image, state: State) -> Image.Image:
     picture = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
     pen = ImageDraw.Draw(picture)
     width = max(2, picture.width // 200)
-    for number, (box, colour) in enumerate(zip(state["boxes"], COLOURS, strict=False), 1):
-        pen.rectangle(box, outline=colour, width=width)
-        pen.rectangle((box[0], box[1], box[0] + 16, box[1] + 16), fill=colour)
+    for number, (box, color) in enumerate(zip(state["boxes"], COLORS, strict=False), 1):
+        pen.rectangle(box, outline=color, width=width)
+        pen.rectangle((box[0], box[1], box[0] + 16, box[1] + 16), fill=color)
         pen.text((box[0] + 5, box[1] + 2), str(number), fill="white")
     for x, y in state["corner"]:
-        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLOURS[len(state["boxes"]) % len(COLOURS)])
+        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLORS[len(state["boxes"]) % len(COLORS)])
     return picture
 
 

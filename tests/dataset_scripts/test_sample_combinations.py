@@ -10,8 +10,8 @@ import pytest
 from dataset_scripts.sample.captions import expression, parse
 from dataset_scripts.sample.negatives import draw_slots, other_objects, replace_slots
 from dataset_scripts.sample.vocabulary import (
-    COLOUR_NAMES,
-    COLOURS,
+    COLOR_NAMES,
+    COLORS,
     HELD_OUT,
     MATERIALS,
     SHAPES,
@@ -23,22 +23,22 @@ from dataset_scripts.sample.vocabulary import (
 
 
 def test_every_pair_of_attributes_is_uniform_in_both_splits() -> None:
-    assert HELD_OUT.shape == (len(SHAPES), len(COLOUR_NAMES), len(COLOUR_NAMES))
-    assert (HELD_OUT.sum(2) == 12).all()  # borders held out for a shape and colour
-    assert (HELD_OUT.sum(1) == 12).all()  # colours held out for a shape and border
-    assert (HELD_OUT.sum(0) == len(SHAPES) // 2).all()  # shapes held out for a colour and border
+    assert HELD_OUT.shape == (len(SHAPES), len(COLOR_NAMES), len(COLOR_NAMES))
+    assert (HELD_OUT.sum(2) == 12).all()  # borders held out for a shape and color
+    assert (HELD_OUT.sum(1) == 12).all()  # colors held out for a shape and border
+    assert (HELD_OUT.sum(0) == len(SHAPES) // 2).all()  # shapes held out for a color and border
     assert not (allowed("train") & allowed("test")).any()
     assert (allowed("train") | allowed("test")).all()
 
 
 def test_no_linear_rule_over_single_attributes_or_pairs_of_indices_predicts_the_split() -> None:
-    shape, colour, border = np.indices(HELD_OUT.shape)
+    shape, color, border = np.indices(HELD_OUT.shape)
     target = HELD_OUT.ravel() * 2.0 - 1
     features = [np.ones(HELD_OUT.size)]
-    for one in (shape, colour, border, shape * colour, colour * border, shape * border):
+    for one in (shape, color, border, shape * color, color * border, shape * border):
         features.append(one.ravel())
     for total, modulus in itertools.product(
-        (shape + colour + border, colour + border, colour - border), (2, 3, 4, 6, 8, 12)
+        (shape + color + border, color + border, color - border), (2, 3, 4, 6, 8, 12)
     ):
         features += [(total % modulus == rest).ravel() for rest in range(modulus)]
     matrix = np.stack(features, 1).astype(float)
@@ -47,8 +47,8 @@ def test_no_linear_rule_over_single_attributes_or_pairs_of_indices_predicts_the_
     assert explained < 0.05
 
 
-def test_colours_stand_far_apart() -> None:
-    values = np.array(list(COLOURS.values()), dtype=float)
+def test_colors_stand_far_apart() -> None:
+    values = np.array(list(COLORS.values()), dtype=float)
     distance = np.linalg.norm(values[:, None] - values[None], axis=2)
     assert distance[~np.eye(len(values), dtype=bool)].min() > 50  # of 441 from black to white
 
@@ -64,7 +64,7 @@ def test_negatives_replace_exactly_the_asked_slots_with_distinct_allowed_values(
         for name in Appearance._fields:
             values = {getattr(one, name) for one in candidates}
             assert len(values) == (11 if name in slots else 1)
-        assert all(allowed(split)[one.shape, one.colour, one.border] for one in candidates)
+        assert all(allowed(split)[one.shape, one.color, one.border] for one in candidates)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -74,27 +74,27 @@ def test_trivial_negatives_are_other_shapes_each_allowed(split) -> None:
         looks = draw_appearance(rng, split, int(rng.integers(len(SHAPES))))
         candidates = [looks, *other_objects(rng, looks, split)]
         assert len({one.shape for one in candidates}) == 11
-        assert all(allowed(split)[one.shape, one.colour, one.border] for one in candidates)
+        assert all(allowed(split)[one.shape, one.color, one.border] for one in candidates)
 
 
 @pytest.mark.parametrize("slots", [s for n in (1, 2, 3) for s in itertools.combinations(SLOTS, n)])
-def test_the_neighbourhood_is_an_equivalence(slots) -> None:
+def test_the_neighborhood_is_an_equivalence(slots) -> None:
     """If b can be a negative of a, their candidates are the same: so any of eleven could have been the positive."""
     rng = np.random.default_rng(2)
     looks = draw_appearance(rng, "test", 3)
     seen: dict[Appearance, set[Appearance]] = {}
 
-    def neighbours(start: Appearance) -> set[Appearance]:
+    def neighbors(start: Appearance) -> set[Appearance]:
         if start not in seen:
             draws = (replace_slots(rng, start, slots, "test") for _ in range(400))
             seen[start] = {one._replace(material=0) for draw in draws for one in draw} | {start._replace(material=0)}
         return seen[start]
 
-    home = neighbours(looks)
+    home = neighbors(looks)
     if slots != ("material",):
         assert len(home) in (12, 24)
     for other in home:
-        assert neighbours(other._replace(material=looks.material)) == home
+        assert neighbors(other._replace(material=looks.material)) == home
 
 
 def test_slots_are_drawn_evenly() -> None:
@@ -112,7 +112,7 @@ def test_an_expression_says_what_it_was_made_from() -> None:
         for _ in range(50):
             looks = draw_appearance(rng, "train", shape)
             assert parse(expression(looks)) == looks
-    orange = Appearance(0, COLOUR_NAMES.index("orange"), MATERIALS.index("wooden"), COLOUR_NAMES.index("light red"))
+    orange = Appearance(0, COLOR_NAMES.index("orange"), MATERIALS.index("wooden"), COLOR_NAMES.index("light red"))
     assert expression(orange) == "an orange wooden circle with a light red border"
     with pytest.raises(ValueError, match="not an expression"):
         parse("a red dog")

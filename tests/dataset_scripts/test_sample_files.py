@@ -79,7 +79,7 @@ def test_equal_settings_give_equal_bytes_whatever_the_number_of_workers(tmp_path
 
 def test_training_and_test_share_no_combination_in_positives_or_negatives(sample: Path) -> None:
     def combinations(texts: list[str]) -> set[tuple[int, int, int]]:
-        return {(looks.shape, looks.colour, looks.border) for looks in map(parse, texts)}
+        return {(looks.shape, looks.color, looks.border) for looks in map(parse, texts)}
 
     def region_texts(split: str) -> list[str]:
         regions = [region for record in _records(sample / split) for region in record["bbox_info"]]

@@ -107,7 +107,7 @@ def test_epochs_differ_and_are_reproducible(shards: str) -> None:
     stream.set_epoch(3)
     assert {record["draw"] for record in stream} == {3}
     assert _ids(stream) == epoch(3)
-    # Neighbours on disk are torn apart within their block of four as well.
+    # Neighbors on disk are torn apart within their block of four as well.
     stored = [
         name for shard in load_training_data(shards, streaming=True).sources[0] for name in _ids(shard.read(0, 99))
     ]

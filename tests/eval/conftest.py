@@ -13,23 +13,23 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
-from tests.eval.colour_model import RGB, ColourModel
+from tests.eval.color_model import RGB, ColorModel
 
 
 @pytest.fixture
-def colour_model() -> ColourModel:
-    return ColourModel()
+def color_model() -> ColorModel:
+    return ColorModel()
 
 
 @pytest.fixture
 def paint() -> Callable:
-    """paint(path, background, *(colour, box in pixels), size) writes an image of rectangles."""
+    """paint(path, background, *(color, box in pixels), size) writes an image of rectangles."""
 
     def make(path: Path, background: str, *rectangles: tuple[str, tuple], size: tuple[int, int] = (64, 64)) -> Path:
         image = Image.new("RGB", size, RGB[background])
         draw = ImageDraw.Draw(image)
-        for colour, (x1, y1, x2, y2) in rectangles:
-            draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=RGB[colour])
+        for color, (x1, y1, x2, y2) in rectangles:
+            draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=RGB[color])
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, **({"quality": 100, "subsampling": 0} if path.suffix in (".jpg", ".jpeg", ".JPEG") else {}))
         return path

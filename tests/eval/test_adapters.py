@@ -35,7 +35,7 @@ from eval.adapters import (
     load_adapter,
 )
 from eval.adapters.longclip import model_from_openai
-from tests.eval.colour_model import ColourModel
+from tests.eval.color_model import ColorModel
 
 BOXES = torch.tensor([[[0.1, 0.0, 0.6, 0.9], [0.5, 0.5, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])
 TEXTS = ["a red cup", "the long story of a very small dog"]
@@ -306,9 +306,9 @@ def test_load_adapter_chooses_by_config(tiny_checkpoint, tiny_clip, tiny_process
 
 def test_a_users_own_adapter_comes_by_name(monkeypatch):
     module = ModuleType("mine")
-    module.Colour = ColourModel
+    module.Color = ColorModel
     monkeypatch.setitem(sys.modules, "mine", module)
-    assert isinstance(load_adapter("whatever", custom="mine:Colour"), ColourModel)
+    assert isinstance(load_adapter("whatever", custom="mine:Color"), ColorModel)
     with pytest.raises(ValueError, match=r"needs package\.module:Class"):
         load_adapter("whatever", custom="mine:Nothing")
 

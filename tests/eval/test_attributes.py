@@ -10,12 +10,12 @@ from eval.attributes import changed_attributes, object_class
 @pytest.mark.parametrize(
     ("positive", "negative", "kinds"),
     [
-        ("A light grey plastic pipe.", "A dark pink plastic pipe.", ["colour"]),
+        ("A light grey plastic pipe.", "A dark pink plastic pipe.", ["color"]),
         ("A light grey plastic pipe.", "A light grey text pipe.", ["material"]),  # what was lost decides
-        ("A light grey plastic pipe.", "A light pink fabric pipe.", ["colour", "material"]),
-        ("A grey metal fan.", "A dark grey metal fan.", ["colour"]),  # nothing was lost
-        ("A blue-colored clock.", "A red-colored clock.", ["colour"]),
-        ("A napkin with orange and lightgrey color.", "A napkin with orange and pink color.", ["colour"]),
+        ("A light grey plastic pipe.", "A light pink fabric pipe.", ["color", "material"]),
+        ("A grey metal fan.", "A dark grey metal fan.", ["color"]),  # nothing was lost
+        ("A blue-colored clock.", "A red-colored clock.", ["color"]),
+        ("A napkin with orange and lightgrey color.", "A napkin with orange and pink color.", ["color"]),
         ("A basket with a woven pattern.", "A basket with a floral pattern.", ["pattern"]),
         ("A transparent glass cup.", "A opaque glass cup.", ["transparency"]),
         ("A medium-sized dog.", "A tiny dog.", ["size"]),

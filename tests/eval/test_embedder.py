@@ -21,64 +21,62 @@ from eval.__main__ import main
 from eval.adapters import adapter_for
 from eval.embed import Embedder
 from eval.images import Boxes, ImageFile, MemoryImage
-from tests.eval.colour_model import RGB, ColourModel
+from tests.eval.color_model import RGB, ColorModel
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def unit(colour: str) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.tensor(RGB[colour], dtype=torch.float32) / 255 - 0.5, dim=0)
+def unit(color: str) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.tensor(RGB[color], dtype=torch.float32) / 255 - 0.5, dim=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 @pytest.mark.parametrize("kind", ["dense", "crop"])
-def test_regions_come_back_in_order_whatever_the_batches(colour_model, kind, batch_size):
+def test_regions_come_back_in_order_whatever_the_batches(color_model, kind, batch_size):
     images, boxes, expected = [], [], []
-    for colours in (("red",), (), ("blue", "green", "white"), ("yellow", "red")):
+    for colors in (("red",), (), ("blue", "green", "white"), ("yellow", "red")):
         image = Image.new("RGB", (64, 64))
-        for i, colour in enumerate(colours):
-            image.paste(RGB[colour], (16 * i, 0, 16 * i + 16, 64))
+        for i, color in enumerate(colors):
+            image.paste(RGB[color], (16 * i, 0, 16 * i + 16, 64))
         images.append(MemoryImage(image))
-        boxes.append(
-            Boxes(np.array([[16 * i, 0, 16 * i + 16, 64] for i in range(len(colours))], np.float32), (64, 64))
-        )
-        expected += [unit(colour) for colour in colours]
-    embedder = Embedder(colour_model, batch_size=batch_size, region_features=kind, progress=False)
+        boxes.append(Boxes(np.array([[16 * i, 0, 16 * i + 16, 64] for i in range(len(colors))], np.float32), (64, 64)))
+        expected += [unit(color) for color in colors]
+    embedder = Embedder(color_model, batch_size=batch_size, region_features=kind, progress=False)
     features, valid, clipped = embedder.regions(images, boxes)
     assert valid.all()
     assert clipped == 0
     torch.testing.assert_close(features, torch.stack(expected), rtol=0, atol=0.02)
 
 
-def test_texts_are_deduplicated_within_and_across_calls(colour_model):
-    embedder = Embedder(colour_model, progress=False)
+def test_texts_are_deduplicated_within_and_across_calls(color_model):
+    embedder = Embedder(color_model, progress=False)
     first = embedder.texts(["red", "blue", "red"])
     embedder.texts(["blue", "green"])
-    assert sorted(colour_model.texts_encoded) == ["blue", "green", "red"]
+    assert sorted(color_model.texts_encoded) == ["blue", "green", "red"]
     torch.testing.assert_close(first, torch.stack([unit("red"), unit("blue"), unit("red")]))
     embedder.texts(["red"], long=True)  # long text is another path
-    assert len(colour_model.texts_encoded) == 4
+    assert len(color_model.texts_encoded) == 4
     with pytest.raises(ValueError, match="1 texts are empty"):
         embedder.texts(["red", "  "])
 
 
 def test_cache_resumes_and_notices_changes(tmp_path, paint):
-    files = [paint(tmp_path / f"{i}.png", colour) for i, colour in enumerate(list(RGB) * 4)]
+    files = [paint(tmp_path / f"{i}.png", color) for i, color in enumerate(list(RGB) * 4)]
 
-    def embed(model: ColourModel, **settings):
+    def embed(model: ColorModel, **settings):
         return Embedder(model, batch_size=2, cache_dir=tmp_path / "cache", progress=False, **settings).images(
             [ImageFile(f) for f in files]
         )[0]
 
-    plain = Embedder(ColourModel(), batch_size=2, progress=False).images([ImageFile(f) for f in files])[0]
-    model = ColourModel()
+    plain = Embedder(ColorModel(), batch_size=2, progress=False).images([ImageFile(f) for f in files])[0]
+    model = ColorModel()
     torch.manual_seed(0)
     weights = model.model.state_dict()
     torch.testing.assert_close(embed(model), plain)
     assert model.images_encoded == 24
 
-    def again() -> ColourModel:
-        fresh = ColourModel()
+    def again() -> ColorModel:
+        fresh = ColorModel()
         fresh.model.load_state_dict(weights)
         return fresh
 
@@ -105,13 +103,13 @@ def test_cache_resumes_and_notices_changes(tmp_path, paint):
     assert trained.images_encoded == 24
 
 
-def test_unreadable_images_are_named_or_counted(tmp_path, paint, colour_model):
+def test_unreadable_images_are_named_or_counted(tmp_path, paint, color_model):
     good = ImageFile(paint(tmp_path / "good.png", "red"))
     (tmp_path / "bad.png").write_bytes(b"\x89PNG but no more")
     bad, gone = ImageFile(tmp_path / "bad.png"), ImageFile(tmp_path / "gone.png")
     with pytest.raises(ValueError, match=r"bad\.png cannot be decoded.*allow_missing"):
-        Embedder(colour_model, progress=False).images([good, bad])
-    lenient = Embedder(colour_model, batch_size=2, allow_missing=True, progress=False)
+        Embedder(color_model, progress=False).images([good, bad])
+    lenient = Embedder(color_model, batch_size=2, allow_missing=True, progress=False)
     features, valid = lenient.images([bad, gone, good, gone, good])
     assert valid.tolist() == [False, False, True, False, True]
     torch.testing.assert_close(features[2], unit("red"), rtol=0, atol=0.02)
@@ -120,15 +118,15 @@ def test_unreadable_images_are_named_or_counted(tmp_path, paint, colour_model):
     assert valid.tolist() == [False, False, True, True, False, False]
 
 
-def test_wrong_settings_and_models_without_regions(colour_model):
+def test_wrong_settings_and_models_without_regions(color_model):
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16; got 'float16'"):
-        Embedder(colour_model, precision="float16")
+        Embedder(color_model, precision="float16")
     with pytest.raises(ValueError, match="region_features must be dense or crop"):
-        Embedder(colour_model, region_features="roi")
-    colour_model.dense_kind = None
+        Embedder(color_model, region_features="roi")
+    color_model.dense_kind = None
     image = MemoryImage(Image.new("RGB", (8, 8)))
     with pytest.raises(ValueError, match="no region features from dense maps; use region_features=crop"):
-        Embedder(colour_model).regions([image], [Boxes(np.array([[0, 0, 1, 1]], np.float32))])
+        Embedder(color_model).regions([image], [Boxes(np.array([[0, 0, 1, 1]], np.float32))])
 
 
 def test_nan_features_are_an_error(tiny_fgclip, tiny_processor):
@@ -198,14 +196,14 @@ def test_weights_are_cast_once_for_all_batches_and_never_kept_longer(tiny_fgclip
     torch.testing.assert_close(after, fresh.images(images)[0], rtol=0, atol=0)
 
 
-def test_a_batch_fits_the_device_unless_it_is_given(colour_model):
-    assert Embedder(colour_model, device="cpu", progress=False).batch_size == 8
-    assert Embedder(colour_model, device="cpu", num_workers=None, progress=False).num_workers == 0
-    elsewhere = Embedder(colour_model, device="meta", num_workers=None, progress=False)
+def test_a_batch_fits_the_device_unless_it_is_given(color_model):
+    assert Embedder(color_model, device="cpu", progress=False).batch_size == 8
+    assert Embedder(color_model, device="cpu", num_workers=None, progress=False).num_workers == 0
+    elsewhere = Embedder(color_model, device="meta", num_workers=None, progress=False)
     assert (elsewhere.batch_size, elsewhere.num_workers) == (64, 2)
-    assert Embedder(ColourModel(), batch_size=3, device="cpu", progress=False).batch_size == 3
+    assert Embedder(ColorModel(), batch_size=3, device="cpu", progress=False).batch_size == 3
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
-        Embedder(ColourModel(), batch_size=0)
+        Embedder(ColorModel(), batch_size=0)
 
 
 @pytest.fixture(scope="module")

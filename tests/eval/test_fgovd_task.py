@@ -1,4 +1,4 @@
-"""FG-OVD in its real file format, with answers worked out by hand for a model that sees colours."""
+"""FG-OVD in its real file format, with answers worked out by hand for a model that sees colors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fgovd(tmp_path, paint):
         row("b", left, "A blue cup.", ["A red cup.", "A green cup.", "A yellow cup."]),
         row(
             "b", right, "A blue wooden cup.", ["A blue metal cup.", "A red wooden cup."]
-        ),  # colour alone ties with metal
+        ),  # color alone ties with metal
     ]
     folder = tmp_path / "fgovd"
     folder.mkdir()
@@ -53,8 +53,8 @@ def fgovd(tmp_path, paint):
     return tmp_path
 
 
-def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, colour_model):
-    result = run(colour_model, "fgovd", data=fgovd)
+def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, color_model):
+    result = run(color_model, "fgovd", data=fgovd)
     assert list(result.scores) == ["hard", "medium", "easy", "trivial"]
     hard = result.scores["hard"]
     assert (hard.value, hard.count, hard.ties) == (0.5, 4, 1)
@@ -63,39 +63,39 @@ def test_fgovd_known_answer_control_ties_and_breakdown(fgovd, colour_model):
     # By hand: image a's rows get image b's regions and the other way round. Where left meets left, rows 1 and 2 win; where
     # left meets right, row 3 alone; row 4 never (its tie). So each of the five runs gives 2/4 or 1/4.
     assert round(20 * hard.control, 6) in range(5, 11)
-    colour, material = result.breakdown["colour"]["hard"], result.breakdown["material"]["hard"]
-    assert (colour.count, colour.value) == (4, 0.75)  # row 4 beats "red wooden"
+    color, material = result.breakdown["color"]["hard"], result.breakdown["material"]["hard"]
+    assert (color.count, color.value) == (4, 0.75)  # row 4 beats "red wooden"
     assert (material.count, material.value, material.ties) == (1, 0.0, 1)
     assert result.data["rows_hard_other_than_3_negatives"] == 1
-    assert result.settings["region_features_made_by"] == "mean colour of a cell"
+    assert result.settings["region_features_made_by"] == "mean color of a cell"
 
 
-def test_images_boxes_and_texts_are_encoded_once(fgovd, colour_model):
-    run(colour_model, "fgovd", data=fgovd)
-    assert colour_model.images_encoded == 2  # four files, sixteen rows, two images
-    assert len(colour_model.texts_encoded) == len(set(colour_model.texts_encoded)) == 7
+def test_images_boxes_and_texts_are_encoded_once(fgovd, color_model):
+    run(color_model, "fgovd", data=fgovd)
+    assert color_model.images_encoded == 2  # four files, sixteen rows, two images
+    assert len(color_model.texts_encoded) == len(set(color_model.texts_encoded)) == 7
 
 
-def test_fgovd_from_crops_gives_the_same_answers(fgovd, colour_model):
-    crops = evaluate_model(colour_model, tasks={"fgovd": {"data": fgovd}}, region_features="crop", progress=False)[
+def test_fgovd_from_crops_gives_the_same_answers(fgovd, color_model):
+    crops = evaluate_model(color_model, tasks={"fgovd": {"data": fgovd}}, region_features="crop", progress=False)[
         "fgovd"
     ]
     assert crops.scores["hard"].value == 0.5
     assert crops.settings["region_features"] == "crop"
 
 
-def test_fgovd_subsets_and_missing_images(fgovd, colour_model):
-    assert list(run(colour_model, "fgovd", data=fgovd, subsets=("hard",)).scores) == ["hard"]
+def test_fgovd_subsets_and_missing_images(fgovd, color_model):
+    assert list(run(color_model, "fgovd", data=fgovd, subsets=("hard",)).scores) == ["hard"]
     (fgovd / "coco/val2017/b.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 2 images are missing .*b\.png.*\n.*It wants(.|\n)*--allow_missing"):
-        run(colour_model, "fgovd", data=fgovd)
-    result = run(colour_model, "fgovd", data=fgovd, allow_missing=True)
+        run(color_model, "fgovd", data=fgovd)
+    result = run(color_model, "fgovd", data=fgovd, allow_missing=True)
     assert (result.scores["hard"].count, result.scores["hard"].value) == (2, 1.0)
     assert (result.data["images_missing"], result.data["rows_left_out"]) == (1, 8)
     (fgovd / "coco/val2017/b.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"b\.png cannot be decoded"):
-        run(colour_model, "fgovd", data=fgovd)
-    assert run(colour_model, "fgovd", data=fgovd, allow_missing=True).scores["hard"].count == 2
+        run(color_model, "fgovd", data=fgovd)
+    assert run(color_model, "fgovd", data=fgovd, allow_missing=True).scores["hard"].count == 2
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_fgovd_subsets_and_missing_images(fgovd, colour_model):
         ({"img_path": "val2017\\a.png"}, r"line 1: .*leaves its folder"),
     ],
 )
-def test_fgovd_bad_rows_are_errors(fgovd, colour_model, change, message):
+def test_fgovd_bad_rows_are_errors(fgovd, color_model, change, message):
     file = fgovd / "fgovd/h_attributes_llava.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[0] |= change
@@ -133,35 +133,35 @@ def test_fgovd_bad_rows_are_errors(fgovd, colour_model, change, message):
         rows = [row | change for row in rows]
     file.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(ValueError, match=message):
-        run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+        run(color_model, "fgovd", data=fgovd, subsets=("hard",))
 
 
-def test_a_box_partly_outside_is_clipped_and_counted(fgovd, colour_model):
+def test_a_box_partly_outside_is_clipped_and_counted(fgovd, color_model):
     file = fgovd / "fgovd/h_attributes_llava.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[0]["bbox"] = [-20.0, 0.0, 52.0, 64.0]
     file.write_text("\n".join(map(json.dumps, rows)))
-    result = run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+    result = run(color_model, "fgovd", data=fgovd, subsets=("hard",))
     assert (result.data["boxes_clipped"], result.scores["hard"].value) == (1, 0.5)
 
 
-def test_a_line_of_another_encoding_is_found_by_its_number(fgovd, colour_model):
+def test_a_line_of_another_encoding_is_found_by_its_number(fgovd, color_model):
     file = fgovd / "fgovd/h_attributes_llava.jsonl"
     lines = file.read_bytes().splitlines()
     file.write_bytes(b"\n".join([*lines[:2], lines[2].replace(b"blue", b"bl\xfce"), lines[3]]))
     with pytest.raises(ValueError, match=r"h_attributes_llava\.jsonl, line 3: malformed \(UnicodeDecodeError"):
-        run(colour_model, "fgovd", data=fgovd, subsets=("hard",))
+        run(color_model, "fgovd", data=fgovd, subsets=("hard",))
 
 
-def test_a_subset_without_rows_is_named(fgovd, colour_model):
+def test_a_subset_without_rows_is_named(fgovd, color_model):
     (fgovd / "fgovd/e_attributes_llava.jsonl").write_text("\n")
     with pytest.raises(ValueError, match=r"no row of the subset easy in its files"):
-        run(colour_model, "fgovd", data=fgovd)
+        run(color_model, "fgovd", data=fgovd)
     with pytest.raises(ValueError, match=r"has the subsets hard, .* got none"):
-        run(colour_model, "fgovd", data=fgovd, subsets=())
+        run(color_model, "fgovd", data=fgovd, subsets=())
 
 
-def test_trivial_has_no_attribute_groups_and_frequent_classes_have_their_own(fgovd, colour_model):
+def test_trivial_has_no_attribute_groups_and_frequent_classes_have_their_own(fgovd, color_model):
     rows = [json.loads(line) for line in (fgovd / "fgovd/h_attributes_llava.jsonl").read_text().splitlines()]
     first, second = rows[0], rows[1]
     bottle = second | {"pos_expression": ["A blue bottle."], "neg_expression": ["A red bottle."]}
@@ -172,9 +172,9 @@ def test_trivial_has_no_attribute_groups_and_frequent_classes_have_their_own(fgo
             + [bottle | {"pos_expression": ["A red bottle."], "neg_expression": ["A blue bottle."]}]
         )
         (fgovd / f"fgovd/{name}_llava.jsonl").write_text("\n".join(map(json.dumps, content)))
-    result = run(colour_model, "fgovd", data=fgovd, subsets=("hard", "trivial"))
-    assert list(result.breakdown["colour"]) == ["hard"]
-    assert list(result.breakdown) == ["colour", "class: bottle", "class: cup"]  # 60 and 60 rows in all
+    result = run(color_model, "fgovd", data=fgovd, subsets=("hard", "trivial"))
+    assert list(result.breakdown["color"]) == ["hard"]
+    assert list(result.breakdown) == ["color", "class: bottle", "class: cup"]  # 60 and 60 rows in all
     assert {name: score.count for name, score in result.breakdown["class: cup"].items()} == {"hard": 30, "trivial": 30}
     bottles = result.breakdown["class: bottle"]  # 29 of hard are too few
     assert {name: (score.count, round(score.value, 6)) for name, score in bottles.items()} == {
@@ -202,7 +202,7 @@ def test_the_published_files_hold_no_malformed_row(tmp_path):
         )
         for name, rows in data.items()
     }
-    assert kinds["hard"] == {"colour": 16_968, "material": 15_916, "pattern": 1_576, "transparency": 807}
-    assert kinds["medium"]["colour"] == 25_273
-    boxes = [Boxes(row.box[None], row.size).normalised() for rows in data.values() for row in rows]
+    assert kinds["hard"] == {"color": 16_968, "material": 15_916, "pattern": 1_576, "transparency": 807}
+    assert kinds["medium"]["color"] == 25_273
+    boxes = [Boxes(row.box[None], row.size).normalized() for rows in data.values() for row in rows]
     clip_boxes(boxes, [str(row.image.path) for rows in data.values() for row in rows])  # none is empty or outside

@@ -17,7 +17,7 @@ from dataset_scripts.schema import FEATURES
 from eval import evaluate_model
 from eval.scoring import class_ranks
 from eval.tasks import make_task
-from tests.eval.colour_model import RGB
+from tests.eval.color_model import RGB
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def run(model, task: str, **options):
     return evaluate_model(model, tasks={task: options}, progress=False)[task]
 
 
-def test_fgovd_encodes_an_image_of_several_rows_once(publish, colour_model):
+def test_fgovd_encodes_an_image_of_several_rows_once(publish, color_model):
     features = Features({
         "image": Image(), "image_id": Value("int64"), "bbox": List(Value("float32")), "pos_expression": Value("string"),
         "neg_expression": List(Value("string")), "subset": Value("string"),
@@ -57,12 +57,12 @@ def test_fgovd_encodes_an_image_of_several_rows_once(publish, colour_model):
         )
     ]  # fmt: skip
     hub = publish(rows, features)
-    result = run(colour_model, "fgovd", hub=hub, subsets=("hard", "easy"))
+    result = run(color_model, "fgovd", hub=hub, subsets=("hard", "easy"))
     assert (result.scores["hard"].value, result.scores["hard"].count, result.scores["easy"].value) == (1.0, 2, 0.0)
-    assert colour_model.images_encoded == 1
+    assert color_model.images_encoded == 1
 
 
-def test_boxes_take_their_classes_from_the_features(publish, colour_model):
+def test_boxes_take_their_classes_from_the_features(publish, color_model):
     objects = {
         "bbox": List(List(Value("float32"), length=4)),
         "category": List(ClassLabel(names=["blue", "red", "green"])),
@@ -74,41 +74,41 @@ def test_boxes_take_their_classes_from_the_features(publish, colour_model):
             "objects": {"bbox": [[0, 0, 32, 64], [32, 0, 32, 64], [0, 0, 0, 9]], "category": [1, 2, 0]},
         }
     ]
-    result = run(colour_model, "coco_boxes", hub=publish(rows, features))
+    result = run(color_model, "coco_boxes", hub=publish(rows, features))
     assert (result.scores["top1"].value, result.scores["top1"].count) == (0.5, 2)
     assert result.data["boxes_skipped_empty"] == 1
 
 
 @pytest.mark.parametrize("column", ["caption", "captions"])
-def test_retrieval_reads_one_or_several_captions(publish, colour_model, column):
+def test_retrieval_reads_one_or_several_captions(publish, color_model, column):
     kind = Value("string") if column == "caption" else List(Value("string"))
     rows = [
         {
-            "image": halves(colour, colour),
-            column: f"all {colour}" if column == "caption" else [f"all {colour}", colour],
+            "image": halves(color, color),
+            column: f"all {color}" if column == "caption" else [f"all {color}", color],
         }
-        for colour in ("red", "blue", "green")
+        for color in ("red", "blue", "green")
     ]
-    result = run(colour_model, "flickr30k", hub=publish(rows, Features({"image": Image(), column: kind})))
+    result = run(color_model, "flickr30k", hub=publish(rows, Features({"image": Image(), column: kind})))
     assert result.scores["i2t_R@1"].value == 1.0
     assert result.data["captions"] == (3 if column == "caption" else 6)
     with pytest.raises(
         ValueError, match=r"has the columns image, captions?; label is missing. It needs image and label"
     ):
-        run(colour_model, "imagenet", hub=result.settings["options"]["hub"])
+        run(color_model, "imagenet", hub=result.settings["options"]["hub"])
 
 
-def test_imagenet_and_sugarcrepe(publish, colour_model, tmp_path):
+def test_imagenet_and_sugarcrepe(publish, color_model, tmp_path):
     (tmp_path / "names.txt").write_text("red\nblue\n")
     rows = [
         {
-            "image": halves(colour, colour),
+            "image": halves(color, color),
             "label": label,
-            "caption": f"{colour} sky",
+            "caption": f"{color} sky",
             "negative_caption": "green sky",
             "subset": "swap_att",
         }
-        for colour, label in (("red", 0), ("blue", 1), ("blue", 0))
+        for color, label in (("red", 0), ("blue", 1), ("blue", 0))
     ]
     kinds = {
         "label": Value("int64"),
@@ -117,12 +117,12 @@ def test_imagenet_and_sugarcrepe(publish, colour_model, tmp_path):
         "subset": Value("string"),
     }
     hub = publish(rows, Features({"image": Image(), **kinds}))
-    result = run(colour_model, "imagenet", hub=hub, names=str(tmp_path / "names.txt"))
+    result = run(color_model, "imagenet", hub=hub, names=str(tmp_path / "names.txt"))
     assert result.scores["top1"].value == pytest.approx(2 / 3)
-    assert run(colour_model, "sugarcrepe", hub=hub, subsets=("swap_att",)).scores["swap_att"].value == 1.0
+    assert run(color_model, "sugarcrepe", hub=hub, subsets=("swap_att",)).scores["swap_att"].value == 1.0
 
 
-def test_records_in_this_projects_schema(publish, colour_model):
+def test_records_in_this_projects_schema(publish, color_model):
     region = {"score": 1.0, "long_expr": None}
     rows = [
         {
@@ -134,8 +134,8 @@ def test_records_in_this_projects_schema(publish, colour_model):
         }
     ]  # fmt: skip
     hub = publish(rows, FEATURES)
-    assert run(colour_model, "negatives", hub=hub).scores["top1"].value == 1.0
-    assert run(colour_model, "phrases", hub=hub).scores["top1"].count == 2
+    assert run(color_model, "negatives", hub=hub).scores["top1"].value == 1.0
+    assert run(color_model, "phrases", hub=hub).scores["top1"].count == 2
 
 
 def test_equal_classes_tie_exactly():
@@ -149,7 +149,7 @@ def test_equal_classes_tie_exactly():
     expected = (
         (queries.double() @ classes.double().T) > (queries.double() @ classes[0].double())[:, None] + 1e-9
     ).sum(1)
-    assert np.abs(better - expected.numpy()).max() <= 1  # float32 may swap neighbours
+    assert np.abs(better - expected.numpy()).max() <= 1  # float32 may swap neighbors
 
 
 FGOVD = {
@@ -175,25 +175,25 @@ def fgovd_row(image, number: int, **changes) -> dict:
 
 
 @pytest.mark.parametrize("broken", [{"bytes": b"no image", "path": None}, png(halves("red", "blue"), cut=60), None])
-def test_broken_images_of_the_hub_are_left_out_and_counted(publish, colour_model, broken):
+def test_broken_images_of_the_hub_are_left_out_and_counted(publish, color_model, broken):
     whole = png(halves("red", "blue"))
     rows = [fgovd_row(whole, 1), fgovd_row(broken, 2), fgovd_row(broken, 2, bbox=[1, 2, 3, 4])]
     hub = publish(rows, Features({"image": Image(), **FGOVD}))
     options = {"hub": hub, "subsets": ("hard",)}
     with pytest.raises(ValueError, match=r"row 1 of the data set .* allow_missing"):
-        run(colour_model, "fgovd", **options)
-    result = evaluate_model(colour_model, tasks={"fgovd": options}, progress=False, allow_missing=True)["fgovd"]
+        run(color_model, "fgovd", **options)
+    result = evaluate_model(color_model, tasks={"fgovd": options}, progress=False, allow_missing=True)["fgovd"]
     assert (result.scores["hard"].count, result.scores["hard"].value, result.data["rows_left_out"]) == (1, 1.0, 2)
 
 
 @pytest.mark.parametrize("broken", [{"bytes": b"no image", "path": None}, png(halves("red", "blue"), cut=60)])
-def test_broken_images_with_boxes_of_the_hub_are_left_out(publish, colour_model, broken):
+def test_broken_images_with_boxes_of_the_hub_are_left_out(publish, color_model, broken):
     objects = {"bbox": [[0, 0, 32, 64], [32, 0, 32, 64]], "category": [1, 0]}
     rows = [{"image": image, "objects": objects} for image in (png(halves("red", "blue")), broken)]
     options = {"hub": publish(rows, Features({"image": Image(), "objects": OBJECTS}))}
     with pytest.raises(ValueError, match=r"row 1 of the data set cannot be decoded"):
-        run(colour_model, "coco_boxes", **options)
-    result = evaluate_model(colour_model, tasks={"coco_boxes": options}, progress=False, allow_missing=True)
+        run(color_model, "coco_boxes", **options)
+    result = evaluate_model(color_model, tasks={"coco_boxes": options}, progress=False, allow_missing=True)
     assert (result["coco_boxes"].scores["top1"].count, result["coco_boxes"].scores["top1"].value) == (2, 1.0)
 
 
@@ -219,9 +219,9 @@ def test_columns_of_sizes_are_used(publish):
     assert [row.size for row in loaded] == [(640.0, 480.0)] * 2
 
 
-def test_rows_without_an_image_id_keep_their_own_images(publish, colour_model):
-    rows = [fgovd_row(png(halves(*colours)), None) for colours in (("red", "blue"), ("blue", "red"))]
-    result = run(colour_model, "fgovd", hub=publish(rows, Features({"image": Image(), **FGOVD})), subsets=("hard",))
+def test_rows_without_an_image_id_keep_their_own_images(publish, color_model):
+    rows = [fgovd_row(png(halves(*colors)), None) for colors in (("red", "blue"), ("blue", "red"))]
+    result = run(color_model, "fgovd", hub=publish(rows, Features({"image": Image(), **FGOVD})), subsets=("hard",))
     assert result.scores["hard"].value == 0.5
 
 
@@ -237,7 +237,7 @@ def test_rows_without_an_image_id_keep_their_own_images(publish, colour_model):
         ("coco_boxes", {}, r"repository, row 0: malformed \(objects holds 1 boxes, 2 categories"),
     ],
 )
-def test_what_a_data_set_lacks_is_said(publish, colour_model, tmp_path, task, options, message):
+def test_what_a_data_set_lacks_is_said(publish, color_model, tmp_path, task, options, message):
     if "names" in options:
         (tmp_path / "names.txt").write_text("\ufeffone\ntwo\nthree\n", encoding="utf-8")
         options = {"names": str(tmp_path / "names.txt")}
@@ -246,18 +246,18 @@ def test_what_a_data_set_lacks_is_said(publish, colour_model, tmp_path, task, op
     rows = [row | {"objects": {"bbox": [[0, 0, 9, 9]], "category": [1, 2]}}]
     hub = publish(rows, Features({"image": Image(), "objects": OBJECTS, **FGOVD, **more}))
     with pytest.raises(ValueError, match=message):
-        run(colour_model, task, hub=hub, **options)
+        run(color_model, task, hub=hub, **options)
 
 
-def test_a_data_set_that_is_not_there_is_named(tmp_path, monkeypatch, colour_model):
+def test_a_data_set_that_is_not_there_is_named(tmp_path, monkeypatch, color_model):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"task flickr30k: the data set '.*nothing' cannot be loaded"):
-        run(colour_model, "flickr30k", hub=str(tmp_path / "nothing"))
+        run(color_model, "flickr30k", hub=str(tmp_path / "nothing"))
 
 
-def test_a_column_of_names_is_no_column_of_images(publish, colour_model):
+def test_a_column_of_names_is_no_column_of_images(publish, color_model):
     hub = publish(
         [{"image": "a.jpg", "caption": "x"}], Features({"image": Value("string"), "caption": Value("string")})
     )
     with pytest.raises(ValueError, match=r"the column image of .* must be of the type Image"):
-        run(colour_model, "flickr30k", hub=hub)
+        run(color_model, "flickr30k", hub=hub)

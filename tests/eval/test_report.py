@@ -30,7 +30,7 @@ def make_result(value: float = 0.5, correct: np.ndarray | None = None, model: st
             "hard": Score(value, len(correct), 1 / 11, control=0.1, control_std=0.01, low=0.4, high=0.6, ties=3),
             "medium": Score(0.666, 2968, 1 / 11),
         },
-        breakdown={"colour": {"hard": Score(0.7, 12, 0.2)}},
+        breakdown={"color": {"hard": Score(0.7, 12, 0.2)}},
         settings={"model": model, "resolution": "224×224", "run": "abc"},
         data={"rows_hard": len(correct)},
         data_digests={"": f"{len(correct)} rows"},

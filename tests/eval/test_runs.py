@@ -15,21 +15,21 @@ from eval.images import ImageFile
 from eval.report.__main__ import main as write_report_again
 from eval.tasks.phrases import Phrases
 
-COLOURS = ("red", "green", "blue", "yellow")
+COLORS = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture
 def make_data(tmp_path, paint) -> Callable[..., Path]:
-    """make_data(name, captions) writes FG-OVD's hard file: four images of one colour and the caption of each."""
+    """make_data(name, captions) writes FG-OVD's hard file: four images of one color and the caption of each."""
 
-    def make(name: str, captions: tuple[str, ...] = COLOURS) -> Path:
+    def make(name: str, captions: tuple[str, ...] = COLORS) -> Path:
         root = tmp_path / name
         rows = []
-        for colour, caption in zip(COLOURS, captions, strict=True):
-            paint(root / f"coco/{colour}.png", colour)
-            others = [f"a {other} thing" for other in COLOURS if other != caption]
+        for color, caption in zip(COLORS, captions, strict=True):
+            paint(root / f"coco/{color}.png", color)
+            others = [f"a {other} thing" for other in COLORS if other != caption]
             rows.append(
-                {"img_path": f"{colour}.png", "bbox": [0, 0, 64, 64], "width": 64, "height": 64}
+                {"img_path": f"{color}.png", "bbox": [0, 0, 64, 64], "width": 64, "height": 64}
                 | {"pos_expression": [f"a {caption} thing"], "neg_expression": others}
             )
         (root / "fgovd").mkdir()
@@ -40,8 +40,8 @@ def make_data(tmp_path, paint) -> Callable[..., Path]:
 
 
 def run(data: Path, output: Path, *options: str) -> dict:
-    torch.manual_seed(0)  # the colour model has a random weight, which belongs to its fingerprint
-    command = ["--model", "colour", "--adapter", "colour_model:ColourModel", "--tasks", "fgovd", "--data", str(data)]
+    torch.manual_seed(0)  # the color model has a random weight, which belongs to its fingerprint
+    command = ["--model", "color", "--adapter", "color_model:ColorModel", "--tasks", "fgovd", "--data", str(data)]
     return main([*command, "--task_options", "fgovd.subsets=hard", "--output", str(output), *options])
 
 
@@ -50,7 +50,7 @@ def hard(results: dict) -> float:
 
 
 def test_other_data_is_another_run(make_data, tmp_path, capsys):
-    right, wrong = make_data("right"), make_data("wrong", COLOURS[1:] + COLOURS[:1])
+    right, wrong = make_data("right"), make_data("wrong", COLORS[1:] + COLORS[:1])
     assert hard(run(right, tmp_path / "out")) == 1.0
     capsys.readouterr()
     assert hard(run(right, tmp_path / "out")) == 1.0
@@ -95,7 +95,7 @@ def test_an_allowed_gap_is_counted_and_not_kept_for_a_strict_run(make_data, tmp_
 
 
 def test_only_the_same_decisions_are_compared(make_data, tmp_path):
-    right, wrong = make_data("right"), make_data("wrong", COLOURS[1:] + COLOURS[:1])
+    right, wrong = make_data("right"), make_data("wrong", COLORS[1:] + COLORS[:1])
     moved = make_data("moved")  # the same images and captions at another place
     run(right, tmp_path / "first")
     run(wrong, tmp_path / "other", "--compare", str(tmp_path / "first"))
@@ -146,7 +146,7 @@ def test_overwriting_replaces_another_models_results_and_compares_with_them(make
     ]
     result = main(command)["fgovd"]
     report = (tmp_path / "out/report.md").read_text()
-    change = 100 * (result.scores["hard"].value - 1.0)  # from the colour model, which is always right
+    change = 100 * (result.scores["hard"].value - 1.0)  # from the color model, which is always right
     assert change < 0
     assert f"| fgovd | hard | 100.0 | {100 + change:.1f} | {change:+.1f} |" in report
 
@@ -192,7 +192,7 @@ def test_faults_are_found_before_the_first_task_computes(make_data, tmp_path, mo
     (data / "fgovd/e_attributes_llava.jsonl").write_text(easy)
     with pytest.raises(ValueError, match=r"task fgovd, easy, row 0, .*wholly outside"):
         run(data, tmp_path / "out", "--dry_run", "--task_options", "fgovd.subsets=hard,easy")
-    monkeypatch.setattr("colour_model.ColourModel.dense_kind", None)
+    monkeypatch.setattr("color_model.ColorModel.dense_kind", None)
     with pytest.raises(ValueError, match="has no region features from dense maps"):
         run(data, tmp_path / "out", "--dry_run")
 
@@ -202,12 +202,12 @@ def test_a_failing_task_leaves_the_report_of_those_before_it(make_data, tmp_path
     records = {"images": [], "annotations": [], "categories": []}
     (data / "boxes").mkdir()
     (data / "test/images").mkdir(parents=True)
-    for number, colour in enumerate(("red", "green")):
-        paint(data / f"test/images/{colour}.png", colour)
-        records["images"].append({"id": number, "file_name": f"{colour}.png", "width": 64, "height": 64})
+    for number, color in enumerate(("red", "green")):
+        paint(data / f"test/images/{color}.png", color)
+        records["images"].append({"id": number, "file_name": f"{color}.png", "width": 64, "height": 64})
         box = {"image_id": number, "category_id": number, "bbox": [0, 0, 64, 64]}
         records["annotations"].append(box)
-        records["categories"].append({"id": number, "name": colour})
+        records["categories"].append({"id": number, "name": color})
     (data / "boxes/instances_test.json").write_text(json.dumps(records))
     (data / "test/images/red.png").write_bytes(b"no image")  # there, so that only decoding shows it
     with pytest.raises(ValueError, match=r"red\.png cannot be decoded"):

@@ -22,7 +22,7 @@ def complaint(model, task: str, **options) -> str:
     return str(caught.value)
 
 
-def test_captions_option_that_names_another_file(tmp_path, colour_model):
+def test_captions_option_that_names_another_file(tmp_path, color_model):
     folder = tmp_path / "coco/annotations"
     (tmp_path / "coco/val2017").mkdir(parents=True)
     instances = {
@@ -31,30 +31,30 @@ def test_captions_option_that_names_another_file(tmp_path, colour_model):
         "categories": [],
     }
     write_json(folder / "instances_val2017.json", instances)
-    said = complaint(colour_model, "coco_retrieval", data=tmp_path, annotations=folder / "instances_val2017.json")
+    said = complaint(color_model, "coco_retrieval", data=tmp_path, annotations=folder / "instances_val2017.json")
     assert "instances_val2017.json, annotations[0]: is not of a COCO captions file (KeyError: 'caption')" in said
     write_json(folder / "captions_val2017.json", CAPTIONS | {"annotations": [{"image_id": 1, "caption": None}]})
-    said = complaint(colour_model, "coco_retrieval", data=tmp_path)
+    said = complaint(color_model, "coco_retrieval", data=tmp_path)
     assert "captions_val2017.json, annotations[0]" in said
     assert "caption must be a text; got None" in said
     write_json(folder / "captions_val2017.json", [CAPTIONS])
-    assert "is not a Karpathy split file" in complaint(colour_model, "coco_retrieval", data=tmp_path)
+    assert "is not a Karpathy split file" in complaint(color_model, "coco_retrieval", data=tmp_path)
 
 
-def test_open_images_class_list_of_one_column(tmp_path, colour_model):
+def test_open_images_class_list_of_one_column(tmp_path, color_model):
     root = tmp_path / "openimages"
     (root / "validation").mkdir(parents=True)
     (root / "validation-annotations-bbox.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n")
     (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n/m/2\n")
-    said = complaint(colour_model, "openimages_boxes", data=tmp_path)
+    said = complaint(color_model, "openimages_boxes", data=tmp_path)
     assert "class-descriptions-boxable.csv, line 2: needs a class id and a name" in said
     (root / "class-descriptions-boxable.csv").write_bytes(b"/m/1,Red\n/m/2,Cr\xe8me\n")
-    said = complaint(colour_model, "openimages_boxes", data=tmp_path)
+    said = complaint(color_model, "openimages_boxes", data=tmp_path)
     assert "class-descriptions-boxable.csv, line 2" in said
     (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n/m/2,Blue\n")
     lines = ["ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf", "a,/m/1,0,1,0,1,0", "../b,/m/1,0,1,0,1,0"]
     (root / "validation-annotations-bbox.csv").write_text("\n".join(lines))
-    said = complaint(colour_model, "openimages_boxes", data=tmp_path)
+    said = complaint(color_model, "openimages_boxes", data=tmp_path)
     assert "validation-annotations-bbox.csv, line 3" in said
     assert "leaves its folder" in said
 
@@ -68,10 +68,10 @@ def test_open_images_class_list_of_one_column(tmp_path, colour_model):
         ({"7": {"filename": "a.jpg", "caption": "", "negative_caption": "x"}}, "swap_att.json, entry 7: malformed (caption must be a text"),
     ],
 )  # fmt: skip
-def test_sugarcrepe_files(tmp_path, colour_model, content, message):
+def test_sugarcrepe_files(tmp_path, color_model, content, message):
     (tmp_path / "coco/val2017").mkdir(parents=True)
     write_json(tmp_path / "sugarcrepe/swap_att.json", content)
-    assert message in complaint(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",))
+    assert message in complaint(color_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",))
 
 
 RECORD = {"f_path": "a.jpg", "caption": "red", "short_caption": None, "bbox_info": [{"bbox": [0, 0, 1, 1]}]}
@@ -89,13 +89,13 @@ RECORD = {"f_path": "a.jpg", "caption": "red", "short_caption": None, "bbox_info
         ([RECORD | {"caption": ["red"]}], "record 0: malformed (caption must be a text; got ['red']"),
     ],
 )  # fmt: skip
-def test_records(tmp_path, colour_model, content, message):
+def test_records(tmp_path, color_model, content, message):
     (tmp_path / "images").mkdir()
     write_json(tmp_path / "jsonfiles/part.json", content)
-    assert message in complaint(colour_model, "phrases", data=tmp_path)
+    assert message in complaint(color_model, "phrases", data=tmp_path)
 
 
-def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, colour_model):
+def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, color_model):
     """They are None to a task that would read them; a negative is refused by the task that reads it, and by no other."""
     paint(tmp_path / "images/a.jpg", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
     box = {"flag_short_neg": 1, "short_expr_negs": {"0": " ", "1": "a green half"}}
@@ -104,16 +104,16 @@ def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, colour_model):
         {"bbox": [0.5, 0, 1, 1], "short_expr": "a blue half", "long_expr": "", **box},
     ]
     write_json(tmp_path / "jsonfiles/part.json", [RECORD | {"bbox_info": regions}])
-    assert run(colour_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
-    assert "texts are empty" in complaint(colour_model, "negatives", data=tmp_path)
+    assert run(color_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
+    assert "texts are empty" in complaint(color_model, "negatives", data=tmp_path)
 
 
-def test_records_that_are_not_utf8(tmp_path, colour_model):
+def test_records_that_are_not_utf8(tmp_path, color_model):
     (tmp_path / "images").mkdir()
     write_json(tmp_path / "jsonfiles/part.json", [RECORD])
     file = tmp_path / "jsonfiles/part.json"
     file.write_bytes(file.read_bytes().replace(b"red", b"cr\xe8me"))
-    assert "part.json is not JSON ('utf-8' codec" in complaint(colour_model, "phrases", data=tmp_path)
+    assert "part.json is not JSON ('utf-8' codec" in complaint(color_model, "phrases", data=tmp_path)
 
 
 def instances(**annotation) -> dict:
@@ -136,14 +136,14 @@ def instances(**annotation) -> dict:
         (instances() | {"categories": [{"id": 1, "name": "red"}]}, "task boxes: needs at least two classes"),
     ],
 )  # fmt: skip
-def test_instances(tmp_path, paint, colour_model, content, message):
+def test_instances(tmp_path, paint, color_model, content, message):
     paint(tmp_path / "images/a.jpg", "red")
     write_json(tmp_path / "boxes/instances_test.json", content)
-    assert message in complaint(colour_model, "boxes", data=tmp_path)
+    assert message in complaint(color_model, "boxes", data=tmp_path)
 
 
 @pytest.mark.parametrize("task", ["flickr30k", "sharegpt4v", "dci"])
-def test_caption_files(tmp_path, colour_model, task):
+def test_caption_files(tmp_path, color_model, task):
     entries = {
         "flickr30k": {"images": [{"split": "test", "filename": "a.jpg", "sentences": [{"raw": 3}]}]},
         "sharegpt4v": [{"image": "a.jpg", "conversations": [{}, {"value": ""}]}],
@@ -158,20 +158,20 @@ def test_caption_files(tmp_path, colour_model, task):
     (tmp_path / images).mkdir(parents=True)
     write_json(tmp_path / file, entries[task])
     options = {"caption": "short"} if task == "dci" else {}
-    said = complaint(colour_model, task, data=tmp_path, **options)
+    said = complaint(color_model, task, data=tmp_path, **options)
     assert file in said
     assert place in said
     assert "must be a text" in said
 
 
-def test_class_names_and_templates_that_are_not_utf8(tmp_path, colour_model):
+def test_class_names_and_templates_that_are_not_utf8(tmp_path, color_model):
     (tmp_path / "imagenet/val/a").mkdir(parents=True)
     names = tmp_path / "names.txt"
     names.write_bytes(b"red\ncr\xe8me\n")
-    assert "names.txt, line 2 is not UTF-8" in complaint(colour_model, "imagenet", data=tmp_path, names=str(names))
+    assert "names.txt, line 2 is not UTF-8" in complaint(color_model, "imagenet", data=tmp_path, names=str(names))
 
 
-def test_own_images_are_turned_and_benchmarks_are_not(tmp_path, paint, colour_model):
+def test_own_images_are_turned_and_benchmarks_are_not(tmp_path, paint, color_model):
     """A phone's photograph, stored sideways: its records speak of the upright picture."""
     path = paint(tmp_path / "images/a.jpg", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
     with Image.open(path) as image:
@@ -183,9 +183,9 @@ def test_own_images_are_turned_and_benchmarks_are_not(tmp_path, paint, colour_mo
         {"bbox": [0, 0.5, 1, 1], "short_expr": "a blue half"},
     ]
     write_json(tmp_path / "jsonfiles/part.json", [RECORD | {"bbox_info": regions}])
-    assert run(colour_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
+    assert run(color_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
     (tmp_path / "fgovd").mkdir()
     row = {"img_path": "a.jpg", "bbox": [0, 0, 32, 64], "width": 64, "height": 64, "pos_expression": "a red half", "neg_expression": ["a blue half"]}  # fmt: skip
     (tmp_path / "fgovd/h_attributes_llava.jsonl").write_text(json.dumps(row))
-    result = run(colour_model, "fgovd", data=tmp_path, subsets=("hard",))
+    result = run(color_model, "fgovd", data=tmp_path, subsets=("hard",))
     assert (result.scores["hard"].value, result.scores["hard"].control) == (1.0, None)

@@ -1,4 +1,4 @@
-"""Every task on a small data set in its real file format, with answers worked out by hand for a model that sees colours."""
+"""Every task on a small data set in its real file format, with answers worked out by hand for a model that sees colors."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def check_boxes(result):
     assert result.data["boxes"] == 3
 
 
-def test_boxes_and_coco_boxes(tmp_path, paint, colour_model):
+def test_boxes_and_coco_boxes(tmp_path, paint, color_model):
     paint_boxes(paint, tmp_path / "coco/val2017/x.png")
     write_json(tmp_path / "coco/annotations/instances_val2017.json", coco_content("x.png"))
-    result = run(colour_model, "coco_boxes", data=tmp_path)
+    result = run(color_model, "coco_boxes", data=tmp_path)
     check_boxes(result)
     assert (result.data["boxes_skipped_crowd"], result.data["boxes_skipped_empty"]) == (1, 1)
     assert result.breakdown["small"]["top1"].count == 2  # 400 and 640 pixels
@@ -55,7 +55,7 @@ def test_boxes_and_coco_boxes(tmp_path, paint, colour_model):
     assert result.settings["scores_left_out"] == "top5 (4 classes)"
     assert "annotation's area" in result.settings["box_sizes"]
     same = run(
-        colour_model,
+        color_model,
         "boxes",
         data=tmp_path,
         annotations="coco/annotations/instances_val2017.json",
@@ -64,15 +64,15 @@ def test_boxes_and_coco_boxes(tmp_path, paint, colour_model):
     check_boxes(same)
 
 
-def test_lvis_boxes_find_images_by_coco_url(tmp_path, paint, colour_model):
+def test_lvis_boxes_find_images_by_coco_url(tmp_path, paint, color_model):
     paint_boxes(paint, tmp_path / "coco/train2017/000000000001.png")
     content = coco_content("unused", coco_url="http://images.cocodataset.org/train2017/000000000001.png")
     del content["images"][0]["file_name"]
     write_json(tmp_path / "lvis/lvis_v1_val.json", content)
-    check_boxes(run(colour_model, "lvis_boxes", data=tmp_path, templates="openai7"))
+    check_boxes(run(color_model, "lvis_boxes", data=tmp_path, templates="openai7"))
 
 
-def test_openimages_boxes(tmp_path, paint, colour_model):
+def test_openimages_boxes(tmp_path, paint, color_model):
     root = tmp_path / "openimages"
     paint_boxes(paint, root / "validation/abc.jpg")
     names = {"/m/1": "Red", "/m/2": "Blue", "/m/3": "Green", "/m/4": "Yellow"}
@@ -89,7 +89,7 @@ def test_openimages_boxes(tmp_path, paint, colour_model):
     ]
     lines = [f"abc,x,{m},1,{x1},{x2},{y1},{y2},0,0,{group},0,0" for m, x1, x2, y1, y2, group in rows]
     (root / "validation-annotations-bbox.csv").write_text("\n".join([header, *lines]) + "\n")
-    result = run(colour_model, "openimages_boxes", data=tmp_path, templates="plain")
+    result = run(color_model, "openimages_boxes", data=tmp_path, templates="plain")
     check_boxes(result)
     assert result.data["boxes_skipped_group"] == 1
     sizes = {name: scores["top1"].count for name, scores in result.breakdown.items()}
@@ -98,7 +98,7 @@ def test_openimages_boxes(tmp_path, paint, colour_model):
     assert result.settings["templates"] == "plain (1)"
     (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n")
     with pytest.raises(ValueError, match=r"line 3: malformed, or a class that .* does not list"):
-        run(colour_model, "openimages_boxes", data=tmp_path)
+        run(color_model, "openimages_boxes", data=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,21 +110,21 @@ def test_openimages_boxes(tmp_path, paint, colour_model):
         (lambda c: c.pop("annotations"), "not a COCO instances file"),
     ],
 )
-def test_wrong_class_lists_and_cut_files_are_errors(tmp_path, paint, colour_model, change, message):
+def test_wrong_class_lists_and_cut_files_are_errors(tmp_path, paint, color_model, change, message):
     paint_boxes(paint, tmp_path / "coco/val2017/x.png")
     content = coco_content("x.png")
     change(content)
     write_json(tmp_path / "coco/annotations/instances_val2017.json", content)
     with pytest.raises(ValueError, match=message):
-        run(colour_model, "coco_boxes", data=tmp_path)
+        run(color_model, "coco_boxes", data=tmp_path)
 
 
 CAPTIONS = {"red": "A red wall.", "blue": "The blue sky.", "green": "Some green grass."}
 
 
-def paint_colours(paint, folder, suffix=".jpg"):
-    for colour in CAPTIONS:
-        paint(folder / f"{colour}{suffix}", colour)
+def paint_colors(paint, folder, suffix=".jpg"):
+    for color in CAPTIONS:
+        paint(folder / f"{color}{suffix}", color)
 
 
 def check_retrieval(result, prefix=""):
@@ -136,122 +136,122 @@ def check_retrieval(result, prefix=""):
 def karpathy(folder: str) -> dict:
     images = [
         {
-            "filename": f"{colour}.jpg",
+            "filename": f"{color}.jpg",
             "split": "test",
-            "sentences": [{"raw": caption}] + [{"raw": f"{colour} {i}"} for i in range(5)],
+            "sentences": [{"raw": caption}] + [{"raw": f"{color} {i}"} for i in range(5)],
         }
         | ({"filepath": folder} if folder else {})
-        for colour, caption in CAPTIONS.items()
+        for color, caption in CAPTIONS.items()
     ]
     return {"images": [*images, {"filename": "train.jpg", "split": "train", "sentences": [{"raw": "x"}]}]}
 
 
-def test_flickr30k_and_coco_karpathy(tmp_path, paint, colour_model):
-    paint_colours(paint, tmp_path / "flickr30k/flickr30k-images")
+def test_flickr30k_and_coco_karpathy(tmp_path, paint, color_model):
+    paint_colors(paint, tmp_path / "flickr30k/flickr30k-images")
     write_json(tmp_path / "flickr30k/dataset_flickr30k.json", karpathy(""))
-    result = run(colour_model, "flickr30k", data=tmp_path)
+    result = run(color_model, "flickr30k", data=tmp_path)
     assert result.data["captions"] == 15  # five of the six sentences
     check_retrieval(result)
-    paint_colours(paint, tmp_path / "coco/val2014")
+    paint_colors(paint, tmp_path / "coco/val2014")
     write_json(tmp_path / "coco/dataset_coco.json", karpathy("val2014"))
-    check_retrieval(run(colour_model, "coco_retrieval", data=tmp_path))
+    check_retrieval(run(color_model, "coco_retrieval", data=tmp_path))
 
 
-def test_coco_retrieval_from_captions_val2017(tmp_path, paint, colour_model):
-    paint_colours(paint, tmp_path / "coco/val2017")
-    images = [{"id": i, "file_name": f"{colour}.jpg"} for i, colour in enumerate(CAPTIONS)]
+def test_coco_retrieval_from_captions_val2017(tmp_path, paint, color_model):
+    paint_colors(paint, tmp_path / "coco/val2017")
+    images = [{"id": i, "file_name": f"{color}.jpg"} for i, color in enumerate(CAPTIONS)]
     annotations = [{"id": i, "image_id": i, "caption": caption} for i, caption in enumerate(CAPTIONS.values())]
     write_json(tmp_path / "coco/annotations/captions_val2017.json", {"images": images, "annotations": annotations})
-    result = run(colour_model, "coco_retrieval", data=tmp_path)
+    result = run(color_model, "coco_retrieval", data=tmp_path)
     check_retrieval(result)
     assert result.settings["annotation_file"].endswith("captions_val2017.json")
 
 
-def test_a_caption_that_two_images_share_answers_both(tmp_path, paint, colour_model):
-    paint_colours(paint, tmp_path / "coco/val2017")
-    images = [{"id": i, "file_name": f"{colour}.jpg"} for i, colour in enumerate(("red", "blue"))]
+def test_a_caption_that_two_images_share_answers_both(tmp_path, paint, color_model):
+    paint_colors(paint, tmp_path / "coco/val2017")
+    images = [{"id": i, "file_name": f"{color}.jpg"} for i, color in enumerate(("red", "blue"))]
     annotations = [{"id": i, "image_id": i, "caption": "A red wall."} for i in range(2)]
     write_json(tmp_path / "coco/annotations/captions_val2017.json", {"images": images, "annotations": annotations})
-    result = run(colour_model, "coco_retrieval", data=tmp_path)
+    result = run(color_model, "coco_retrieval", data=tmp_path)
     assert values(result)["i2t_R@1"] == values(result)["t2i_R@1"] == 1.0
     assert result.data["captions_shared_by_images"] == 1
 
 
-def test_sharegpt4v_and_dci_read_long_text(tmp_path, paint, colour_model):
-    paint_colours(paint, tmp_path / "sam")
+def test_sharegpt4v_and_dci_read_long_text(tmp_path, paint, color_model):
+    paint_colors(paint, tmp_path / "sam")
     entries = [
         {
             "id": i,
-            "image": f"sam/images/{colour}.jpg",
+            "image": f"sam/images/{color}.jpg",
             "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": caption}],
         }
-        for i, (colour, caption) in enumerate(CAPTIONS.items())
+        for i, (color, caption) in enumerate(CAPTIONS.items())
     ]
     write_json(tmp_path / "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json", [*entries, {"broken": True}])
-    result = run(colour_model, "sharegpt4v", data=tmp_path, count=3)
+    result = run(color_model, "sharegpt4v", data=tmp_path, count=3)
     check_retrieval(result)
     assert result.settings["text"] == "long"
     with pytest.raises(ValueError, match="not ShareGPT4V's captioner file"):
-        run(colour_model, "sharegpt4v", data=tmp_path)
+        run(color_model, "sharegpt4v", data=tmp_path)
 
-    paint_colours(paint, tmp_path / "densely_captioned_images/photos")
-    for colour, caption in CAPTIONS.items():
+    paint_colors(paint, tmp_path / "densely_captioned_images/photos")
+    for color, caption in CAPTIONS.items():
         entry = {
-            "image": f"{colour}.jpg",
+            "image": f"{color}.jpg",
             "short_caption": caption,
             "extra_caption": "And a black dot.",
             "mask_data": {},
         }
-        write_json(tmp_path / f"densely_captioned_images/annotations/{colour}.json", entry)
-    check_retrieval(run(colour_model, "dci", data=tmp_path))
+        write_json(tmp_path / f"densely_captioned_images/annotations/{color}.json", entry)
+    check_retrieval(run(color_model, "dci", data=tmp_path))
     result = run(
-        colour_model, "dci", data=tmp_path, caption="extra"
+        color_model, "dci", data=tmp_path, caption="extra"
     )  # three equal captions: every image has its answer
     assert result.settings["options"] == {"caption": "extra"}
     assert result.data["captions_shared_by_images"] == 2
 
 
-def test_imagenet_and_v2_map_folders_to_classes(tmp_path, paint, colour_model):
+def test_imagenet_and_v2_map_folders_to_classes(tmp_path, paint, color_model):
     names = tmp_path / "names.txt"
     names.write_text("red\nblue\ngreen\n")
-    for wnid, colour in (("n01", "red"), ("n02", "blue"), ("n03", "red")):
-        paint(tmp_path / f"imagenet/val/{wnid}/x.JPEG", colour)
-    result = run(colour_model, "imagenet", data=tmp_path, names=str(names))
+    for wnid, color in (("n01", "red"), ("n02", "blue"), ("n03", "red")):
+        paint(tmp_path / f"imagenet/val/{wnid}/x.JPEG", color)
+    result = run(color_model, "imagenet", data=tmp_path, names=str(names))
     assert values(result)["top1"] == pytest.approx(2 / 3, abs=1e-4)
     twelve = [*("black" for _ in range(2)), "red", *(f"grey {i}" for i in range(7)), "blue", "green"]
     names.write_text("\n".join(name if name != "black" else f"black {i}" for i, name in enumerate(twelve)))
     for folder in range(12):  # sorted as text, "10" would come before "2"
-        colour = {2: "red", 10: "blue", 11: "green"}.get(folder, "white")
-        paint(tmp_path / f"imagenetv2-matched-frequency-format-val/{folder}/x.jpeg", colour)
-    result = run(colour_model, "imagenet_v2", data=tmp_path, names=str(names), templates="plain")
+        color = {2: "red", 10: "blue", 11: "green"}.get(folder, "white")
+        paint(tmp_path / f"imagenetv2-matched-frequency-format-val/{folder}/x.jpeg", color)
+    result = run(color_model, "imagenet_v2", data=tmp_path, names=str(names), templates="plain")
     assert result.outcomes["top1"].tolist() == [i in (2, 10, 11) for i in sorted(range(12), key=str)]
     with pytest.raises(ValueError, match="12 class folders, but there are 1000 class names"):
-        run(colour_model, "imagenet_v2", data=tmp_path)
+        run(color_model, "imagenet_v2", data=tmp_path)
     (tmp_path / "imagenetv2-matched-frequency-format-val/11").rename(
         tmp_path / "imagenetv2-matched-frequency-format-val/12"
     )
     with pytest.raises(ValueError, match=r"must be called 0 to 11, not '12'"):
-        run(colour_model, "imagenet_v2", data=tmp_path, names=str(names))
+        run(color_model, "imagenet_v2", data=tmp_path, names=str(names))
 
 
-def test_imagenet_folders_named_by_number_sort_by_number(tmp_path, paint, colour_model):
+def test_imagenet_folders_named_by_number_sort_by_number(tmp_path, paint, color_model):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(["red", "blue", *(f"grey {i}" for i in range(8)), "green", "yellow"]))
-    for folder, colour in ((0, "red"), (1, "blue"), (10, "green"), (11, "yellow")):
-        paint(tmp_path / f"imagenet/val/{folder}/x.png", colour)
+    for folder, color in ((0, "red"), (1, "blue"), (10, "green"), (11, "yellow")):
+        paint(tmp_path / f"imagenet/val/{folder}/x.png", color)
     for folder in range(2, 10):
         (tmp_path / f"imagenet/val/{folder}").mkdir()
     options = {"data": tmp_path, "names": str(names), "templates": "plain"}
-    assert run(colour_model, "imagenet", **options).scores["top1"].value == 1.0
+    assert run(color_model, "imagenet", **options).scores["top1"].value == 1.0
     (tmp_path / "imagenet/val/9").rename(tmp_path / "imagenet/val/nine")
     with pytest.raises(ValueError, match=r"no clear order: 11 of 12 are numbers"):
-        run(colour_model, "imagenet", **options)
+        run(color_model, "imagenet", **options)
     (tmp_path / "imagenet/val/nine").rename(tmp_path / "imagenet/val/01")
     with pytest.raises(ValueError, match=r"some of them twice"):
-        run(colour_model, "imagenet", **options)
+        run(color_model, "imagenet", **options)
 
 
-def test_openais_names_need_imagenets_wordnet_ids(tmp_path, paint, colour_model):
+def test_openais_names_need_imagenets_wordnet_ids(tmp_path, paint, color_model):
     ids, classes = imagenet_wnids(), imagenet_names()
     assert len(set(ids)) == 1000
     assert ids == sorted(ids)
@@ -265,7 +265,7 @@ def test_openais_names_need_imagenets_wordnet_ids(tmp_path, paint, colour_model)
     with pytest.raises(
         ValueError, match=r"1000 \(n01440764, n01443537, n01484850, …\) missing, 1000 \(0, 1, 10, …\) unexpected"
     ):
-        run(colour_model, "imagenet", data=tmp_path)
+        run(color_model, "imagenet", data=tmp_path)
     for folder, wnid in enumerate(ids):
         (tmp_path / f"imagenet/val/{folder}").rename(tmp_path / f"imagenet/val/{wnid}")
     paint(tmp_path / "imagenet/val/n15075141/x.png", "red")
@@ -285,21 +285,21 @@ def test_what_decides_a_score_is_in_what_load_returns(tmp_path, paint):
     assert (data.templates, data.names) == (["one {}", "two {}"], [["red"], ["blue"], ["green"], ["yellow"]])
 
 
-def test_coco_sizes_go_by_the_annotations_area(tmp_path, paint, colour_model):
+def test_coco_sizes_go_by_the_annotations_area(tmp_path, paint, color_model):
     paint_boxes(paint, tmp_path / "coco/val2017/x.png")
     content = coco_content("x.png")
     content["annotations"][0]["area"] = 2000.0  # of its 400 pixels: the area decides
     content["annotations"][1]["bbox"] = [20, 0, 440, 64]  # no area: of 28,160 pixels 2,816 lie in the image
     write_json(tmp_path / "coco/annotations/instances_val2017.json", content)
-    result = run(colour_model, "coco_boxes", data=tmp_path)
+    result = run(color_model, "coco_boxes", data=tmp_path)
     assert {name: scores["top1"].count for name, scores in result.breakdown.items()} == {"small": 1, "medium": 2}
 
 
-def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
-    paint_colours(paint, tmp_path / "coco/val2017")
+def test_sugarcrepe_with_its_blind_control(tmp_path, paint, color_model):
+    paint_colors(paint, tmp_path / "coco/val2017")
     entries = {
-        str(i): {"filename": f"{colour}.jpg", "caption": caption, "negative_caption": negative}
-        for i, (colour, caption, negative) in enumerate(
+        str(i): {"filename": f"{color}.jpg", "caption": caption, "negative_caption": negative}
+        for i, (color, caption, negative) in enumerate(
             [
                 ("red", "A red wall.", "A blue wall."),
                 ("blue", "The blue sky.", "The red sky."),
@@ -308,7 +308,7 @@ def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
         )
     }
     write_json(tmp_path / "sugarcrepe/replace_att.json", entries)
-    result = run(colour_model, "sugarcrepe", data=tmp_path, subsets=("replace_att",))
+    result = run(color_model, "sugarcrepe", data=tmp_path, subsets=("replace_att",))
     score = result.scores["replace_att"]
     assert (score.value, score.chance, score.count) == (pytest.approx(2 / 3), 0.5, 3)
     # By hand: with three images there are two ways to give everyone another's; one lets two rows pass, the other none.
@@ -316,10 +316,10 @@ def test_sugarcrepe_with_its_blind_control(tmp_path, paint, colour_model):
     assert result.data["rows_replace_att"] == 3
     del entries["2"]
     write_json(tmp_path / "sugarcrepe/swap_att.json", entries)  # two images: everyone gets the other's, which is wrong
-    swapped = run(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",)).scores["swap_att"]
+    swapped = run(color_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",)).scores["swap_att"]
     assert (swapped.value, swapped.control, swapped.control_std) == (1.0, 0.0, 0.0)
     with pytest.raises(ValueError, match=r"no annotation file; looked for .*swap_obj"):
-        run(colour_model, "sugarcrepe", data=tmp_path, subsets=("swap_obj",))
+        run(color_model, "sugarcrepe", data=tmp_path, subsets=("swap_obj",))
 
 
 @pytest.fixture
@@ -334,8 +334,8 @@ def records(tmp_path, paint):
             (second, (32, 0, 64, 64)),
         )
         negatives = {
-            str(i): f"a {colour} thing"
-            for i, colour in enumerate(c for c in ("black", "white", "red", "green") if c != first)
+            str(i): f"a {color} thing"
+            for i, color in enumerate(c for c in ("black", "white", "red", "green") if c != first)
         }
         rows.append({
             "f_path": f"grit-20m/data-12m/coyo_image_0/00000/{number}.jpg",
@@ -351,48 +351,48 @@ def records(tmp_path, paint):
     return tmp_path
 
 
-def test_tasks_on_records(records, colour_model):
-    phrases = run(colour_model, "phrases", data=records)
+def test_tasks_on_records(records, color_model):
+    phrases = run(color_model, "phrases", data=records)
     assert (phrases.scores["top1"].value, phrases.scores["top1"].count, phrases.data["phrases"]) == (1.0, 4, 4)
-    assert run(colour_model, "phrases", data=records, expression="long").scores["top1"].count == 2
-    inside = run(colour_model, "phrase_in_image", data=records).scores["top1"]
+    assert run(color_model, "phrases", data=records, expression="long").scores["top1"].count == 2
+    inside = run(color_model, "phrase_in_image", data=records).scores["top1"]
     assert (inside.value, inside.chance, inside.count) == (1.0, 0.5, 4)
-    negatives = run(colour_model, "negatives", data=records)
+    negatives = run(color_model, "negatives", data=records)
     assert (negatives.scores["top1"].value, negatives.scores["top1"].count) == (1.0, 2)
-    assert negatives.breakdown["colour"]["top1"].count == 2
-    retrieval = run(colour_model, "retrieval", data=records)
+    assert negatives.breakdown["color"]["top1"].count == 2
+    retrieval = run(color_model, "retrieval", data=records)
     assert (retrieval.data["short_images"], retrieval.data["long_images"]) == (1, 2)
     assert retrieval.scores["long_i2t_R@1"].value == 1.0
     with pytest.raises(ValueError, match="no folder of annotations"):
-        run(colour_model, "phrases", data=records / "elsewhere")
+        run(color_model, "phrases", data=records / "elsewhere")
 
 
-def test_every_task_names_its_files(tmp_path, colour_model):
+def test_every_task_names_its_files(tmp_path, color_model):
     for name, task in TASKS.items():
         with pytest.raises(ValueError, match=f"^task {name}: no [a-z ]+; looked for {tmp_path}/") as caught:
-            run(colour_model, name, data=tmp_path)
+            run(color_model, name, data=tmp_path)
         assert task.wants in str(caught.value)
         assert re.search(r"https?://|python -m dataset_scripts", task.wants)
 
 
-def test_options_are_checked_before_any_work(colour_model, tmp_path):
+def test_options_are_checked_before_any_work(color_model, tmp_path):
     with pytest.raises(ValueError, match=r"unknown task 'fgvod'; there are: .*fgovd"):
-        run(colour_model, "fgvod")
+        run(color_model, "fgvod")
     with pytest.raises(ValueError, match="no option 'image'; it has: data, hub"):
-        run(colour_model, "fgovd", image=tmp_path)
+        run(color_model, "fgovd", image=tmp_path)
     with pytest.raises(ValueError, match="must be of type int"):
-        run(colour_model, "phrases", limit="many")
+        run(color_model, "phrases", limit="many")
 
 
-def test_blind_control_is_chance_without_a_prior_and_above_it_with_one(tmp_path, paint, colour_model):
+def test_blind_control_is_chance_without_a_prior_and_above_it_with_one(tmp_path, paint, color_model):
     """Positives drawn like the negatives leave nothing to guess; always-red positives give everything away."""
-    colours = ["red", "green", "blue", "yellow"]
+    colors = ["red", "green", "blue", "yellow"]
     random = np.random.default_rng(0)
     rows = {"h": [], "m": []}
     for _ in range(200):
-        fair, shown = random.permutation(colours), random.choice(["red", "red", "red", "green"])
+        fair, shown = random.permutation(colors), random.choice(["red", "red", "red", "green"])
         rows["h"].append((fair[0], fair[1:]))
-        rows["m"].append((shown, [c for c in colours if c != shown]))
+        rows["m"].append((shown, [c for c in colors if c != shown]))
     (tmp_path / "fgovd").mkdir()
     for letter, entries in rows.items():
         for number, (positive, _) in enumerate(entries):  # an image for every row: none gets its own
@@ -405,7 +405,7 @@ def test_blind_control_is_chance_without_a_prior_and_above_it_with_one(tmp_path,
             for number, (positive, negatives) in enumerate(entries)
         ]  # fmt: skip
         (tmp_path / f"fgovd/{letter}_attributes_llava.jsonl").write_text("\n".join(lines))
-    result = run(colour_model, "fgovd", data=tmp_path, subsets=("hard", "medium"))
+    result = run(color_model, "fgovd", data=tmp_path, subsets=("hard", "medium"))
     assert result.scores["hard"].value == result.scores["medium"].value == 1.0
     assert result.scores["hard"].control == pytest.approx(0.25, abs=0.05)
     assert result.scores["medium"].control == pytest.approx(0.75**2 + 0.25**2, abs=0.05)

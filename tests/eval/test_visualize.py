@@ -1,4 +1,4 @@
-"""Similarity maps, region against captions, and failures, with answers known from colours."""
+"""Similarity maps, region against captions, and failures, with answers known from colors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eval.visualize.__main__ import headings, main
 from eval.visualize.caption_figure import DPI, MARGIN, MODEL_WIDTH, caption_figure, name_in_lines
 from eval.visualize.failures import Failure, find_failures, write_failures
 from eval.visualize.region_captions import region_caption_scores
-from tests.eval.colour_model import RGB, ColourModel
+from tests.eval.color_model import RGB, ColorModel
 
 
 @pytest.fixture
@@ -27,20 +27,20 @@ def two_halves() -> Image.Image:
     return image
 
 
-def test_maps_are_cosines_of_every_patch(two_halves, colour_model):
-    maps = similarity_maps(colour_model, two_halves, ["a red thing", "a blue thing"])
+def test_maps_are_cosines_of_every_patch(two_halves, color_model):
+    maps = similarity_maps(color_model, two_halves, ["a red thing", "a blue thing"])
     assert maps.shape == (2, 8, 8)
     np.testing.assert_allclose(maps[0, :, :3], 1, atol=1e-3)
     np.testing.assert_allclose(maps[1, :, 5:], 1, atol=1e-3)
     red, blue = (np.array(RGB[name]) / 255 - 0.5 for name in ("red", "blue"))
     np.testing.assert_allclose(maps[0, :, 5:], red @ blue / np.linalg.norm(red) / np.linalg.norm(blue), atol=1e-3)
     with pytest.raises(ValueError, match="at least one phrase"):
-        similarity_maps(colour_model, two_halves, [])
+        similarity_maps(color_model, two_halves, [])
 
 
-def test_overlay_is_yellow_where_it_is_similar(two_halves, colour_model):
+def test_overlay_is_yellow_where_it_is_similar(two_halves, color_model):
     grey = Image.new("RGB", (64, 32), (128, 128, 128))
-    drawn = overlay(grey, similarity_maps(colour_model, two_halves, ["red"])[0])
+    drawn = overlay(grey, similarity_maps(color_model, two_halves, ["red"])[0])
     assert drawn.shape == (32, 64, 3)
     left, right = drawn[:, :20].mean((0, 1)), drawn[:, -20:].mean((0, 1))
     assert left[0] > 0.7 > left[2]  # viridis: yellow at the top
@@ -48,7 +48,7 @@ def test_overlay_is_yellow_where_it_is_similar(two_halves, colour_model):
 
 
 def test_figure_has_a_row_for_every_image_and_model(two_halves, tmp_path):
-    models = {"first": ColourModel(), "second": ColourModel()}
+    models = {"first": ColorModel(), "second": ColorModel()}
     path = similarity_figure(
         tmp_path / "deep/figure.png", models, [two_halves, two_halves], [["red", "blue"], ["a price of $5 and $6"]]
     )
@@ -57,22 +57,22 @@ def test_figure_has_a_row_for_every_image_and_model(two_halves, tmp_path):
         assert figure.format == "PNG"
     assert (width, height) == (828, 1248)  # 3 columns of 2.3 inches, 4 rows of 2.6, 120 dots an inch
     with pytest.raises(ValueError, match="2 images and 1 lists"):
-        similarity_figure(path, ColourModel(), [two_halves] * 2, [["red"]])
+        similarity_figure(path, ColorModel(), [two_halves] * 2, [["red"]])
 
 
-def test_region_scores_are_stretched_as_in_table_7(two_halves, colour_model):
+def test_region_scores_are_stretched_as_in_table_7(two_halves, color_model):
     captions = ["a red thing", "a blue thing", "a yellow thing"]
-    scores = region_caption_scores(colour_model, two_halves, (0, 0, 0.5, 1), captions)
-    embedded = Embedder(colour_model, progress=False).texts(captions).numpy()
+    scores = region_caption_scores(color_model, two_halves, (0, 0, 0.5, 1), captions)
+    embedded = Embedder(color_model, progress=False).texts(captions).numpy()
     cosines = embedded @ embedded[0]
     np.testing.assert_allclose(
         scores, (cosines - cosines.min()) / (cosines.max() - cosines.min()), atol=1e-2
     )  # the seam is resampled
     assert (scores.max(), scores.min()) == (1, 0)
     with pytest.raises(ValueError, match="at least two captions"):
-        region_caption_scores(colour_model, two_halves, (0, 0, 1, 1), ["red"])
+        region_caption_scores(color_model, two_halves, (0, 0, 1, 1), ["red"])
     with pytest.raises(ValueError, match="empty, inverted"):
-        region_caption_scores(colour_model, two_halves, (0.5, 0, 0.5, 1), captions)
+        region_caption_scores(color_model, two_halves, (0.5, 0, 0.5, 1), captions)
 
 
 @pytest.fixture
@@ -95,16 +95,16 @@ def fgovd(tmp_path, two_halves):
     return tmp_path
 
 
-def test_failures_are_found_worst_first(fgovd, colour_model):
+def test_failures_are_found_worst_first(fgovd, color_model):
     task = make_task("fgovd", {"data": fgovd, "subsets": ("hard",)})
-    found, wrong, total = find_failures(task, Embedder(colour_model, progress=False), "hard", 10)
+    found, wrong, total = find_failures(task, Embedder(color_model, progress=False), "hard", 10)
     assert (wrong, total) == (2, 3)
     assert [(f.truth, f.winner) for f in found] == [("a red cup", "a blue cup"), ("a yellow cup", "a red cup")]
     assert found[0].margin > found[1].margin > 0
     assert found[0].box == (0.5, 0, 1, 1)
-    assert len(find_failures(task, Embedder(colour_model, progress=False), "hard", 1)[0]) == 1
+    assert len(find_failures(task, Embedder(color_model, progress=False), "hard", 1)[0]) == 1
     with pytest.raises(ValueError, match="has the subsets hard; got 'easy'"):
-        find_failures(task, Embedder(colour_model, progress=False), "easy", 1)
+        find_failures(task, Embedder(color_model, progress=False), "easy", 1)
 
 
 def test_command_line_writes_pages_with_their_images_inside(fgovd, tiny_checkpoint, tmp_path):

@@ -63,11 +63,11 @@ def test_int8_keeps_cosine_similarity(checkpoint, tiny_model, processor, image):
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
-    quantised = AutoModel.from_pretrained(checkpoint, quantization_config=TorchAoConfig(Int8WeightOnlyConfig())).eval()
-    layer = quantised.vision_model.encoder.layers[0].mlp.fc1.weight
+    quantized = AutoModel.from_pretrained(checkpoint, quantization_config=TorchAoConfig(Int8WeightOnlyConfig())).eval()
+    layer = quantized.vision_model.encoder.layers[0].mlp.fc1.weight
     assert type(layer).__module__.startswith("torchao")
     expected = embeddings(tiny_model, processor, image)
-    for found, wanted in zip(embeddings(quantised, processor, image), expected, strict=True):
+    for found, wanted in zip(embeddings(quantized, processor, image), expected, strict=True):
         assert cosine_similarity(found, wanted).min() > 0.99
 
 
@@ -88,10 +88,10 @@ def test_region_pipeline(checkpoint, tiny_model, processor, image):
         best = wanted.topk(2)
         assert [entry["label"] for entry in row] == [labels[index] for index in best.indices]
         assert_close(torch.tensor([entry["score"] for entry in row]), best.values, rtol=1e-4, atol=1e-5)
-    normalised = regions(
+    normalized = regions(
         [{"image": image, "boxes": [[0.1, 0.0625, 0.6, 0.875]], "candidate_labels": labels}], box_format="normalized"
     )
-    ((same,),) = normalised
+    ((same,),) = normalized
     assert [entry["label"] for entry in same[:2]] == [entry["label"] for entry in found[0]]
     assert [entry["score"] for entry in same[:2]] == pytest.approx([entry["score"] for entry in found[0]], rel=1e-4)
 

@@ -11,7 +11,7 @@ from tests.conftest import TINY
 
 @pytest.fixture
 def inputs(processor):
-    images = [Image.new("RGB", (90, 60), colour) for colour in ("red", "blue", "white")]
+    images = [Image.new("RGB", (90, 60), color) for color in ("red", "blue", "white")]
     return processor(images=images, text=["a dog", "a small green metal circle"])
 
 
@@ -84,7 +84,7 @@ def test_from_a_saved_clip(clip, tmp_path):
 
 
 def test_fresh_weights_are_drawn_as_clips(clip):
-    """Code outside transformers is easily initialised with a plain Linear's rules instead of CLIP's."""
+    """Code outside transformers is easily initialized with a plain Linear's rules instead of CLIP's."""
     model = FGCLIPModel(FGCLIPConfig.from_dict({**clip.config.to_dict(), "model_type": "fgclip"}))
     expected = clip.state_dict()
     for name, value in model.state_dict().items():
@@ -97,11 +97,11 @@ def test_non_square_and_other_resolutions(tiny_model):
     assert tiny_model.get_image_features(pixel_values).shape == (2, 24)
     assert tiny_model.get_image_dense_features(pixel_values).shape == (2, 6 * 3, 24)
     # The left half of the image, in both units.
-    normalised = tiny_model.get_region_features(pixel_values, torch.tensor([[[0.0, 0.0, 0.5, 1.0]]] * 2))
+    normalized = tiny_model.get_region_features(pixel_values, torch.tensor([[[0.0, 0.0, 0.5, 1.0]]] * 2))
     pixels = tiny_model.get_region_features(
         pixel_values, torch.tensor([[[0.0, 0.0, 24.0, 96.0]]] * 2), normalized=False
     )
-    assert_close(normalised, pixels)
+    assert_close(normalized, pixels)
 
 
 def test_padding_is_trimmed_and_changes_nothing(tiny_model, processor):

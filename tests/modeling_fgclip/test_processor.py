@@ -51,14 +51,14 @@ def test_padding_to_the_longest_or_to_the_limit(processor):
     assert processor(text="a dog", padding="max_length", long_text=True)["input_ids"].shape == (1, 248)
 
 
-def test_boxes_in_pixels_and_normalised(processor):
+def test_boxes_in_pixels_and_normalized(processor):
     images = [Image.new("RGB", (100, 50)), Image.new("RGB", (20, 40))]
     batch = processor(images=images, boxes=[[[10, 10, 60, 50], [0, 0, 100, 50]], [[5, 10, 20, 20]]])
     expected = [[[0.1, 0.2, 0.6, 1.0], [0, 0, 1, 1]], [[0.25, 0.25, 1.0, 0.5], [0, 0, 0, 0]]]
     assert_close(batch["boxes"], torch.tensor(expected))
     assert batch["box_mask"].tolist() == [[True, True], [True, False]]
-    normalised = processor(images=images[0], boxes=[[0.1, 0.2, 0.6, 1.0]], box_format="normalized")
-    assert_close(normalised["boxes"], batch["boxes"][:1, :1])
+    normalized = processor(images=images[0], boxes=[[0.1, 0.2, 0.6, 1.0]], box_format="normalized")
+    assert_close(normalized["boxes"], batch["boxes"][:1, :1])
 
 
 def test_an_image_without_boxes(processor):

@@ -57,9 +57,9 @@ def photos(tmp_path_factory) -> Path:
     if given := os.environ.get("FGCLIP_DEMO_IMAGES"):
         return Path(given)
     folder = tmp_path_factory.mktemp("photos")
-    for number, colour in enumerate(("red", "blue", "green", "orange", "purple", "teal", "brown", "pink")):
+    for number, color in enumerate(("red", "blue", "green", "orange", "purple", "teal", "brown", "pink")):
         image = Image.new("RGB", (320, 240), "lightgrey")
-        ImageDraw.Draw(image).ellipse((60 + 10 * number, 40, 200, 180), fill=colour)
+        ImageDraw.Draw(image).ellipse((60 + 10 * number, 40, 200, 180), fill=color)
         image.save(folder / f"drawing{number}.png")
     return folder
 

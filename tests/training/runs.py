@@ -21,7 +21,7 @@ TIMED = ("per_second", "share", "runtime", "mfu")
 
 
 class Killed(TrainerCallback):
-    """kill -9 after an optimisation step."""
+    """kill -9 after an optimization step."""
 
     def __init__(self, step: int):
         self.step = step

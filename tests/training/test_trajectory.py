@@ -6,7 +6,7 @@ from tests.training.loss_trajectory import FILE, trajectory
 
 
 def test_thirty_steps_lose_what_was_recorded(tmp_path):
-    """What any change to model, data, losses, optimiser or schedule would move; the committed numbers are the oracle."""
+    """What any change to model, data, losses, optimizer or schedule would move; the committed numbers are the oracle."""
     expected, got = json.loads(FILE.read_text()), trajectory(tmp_path)
     assert len(got) == len(expected) == 30
     for step, (one, other) in enumerate(zip(got, expected, strict=True), 1):

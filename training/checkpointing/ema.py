@@ -14,7 +14,7 @@ FOLDER = "ema"
 
 
 class WeightAverage(TrainerCallback):
-    """Averages after every optimiser step: average = decay * average + (1 - decay) * weights.
+    """Averages after every optimizer step: average = decay * average + (1 - decay) * weights.
 
     Args:
         model: whose weights are averaged; the average starts from them.

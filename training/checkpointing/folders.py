@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written aside, sealed with checksums, renamed; damaged ones are recognised."""
+"""Checkpoints that are whole or not there: written aside, sealed with checksums, renamed; damaged ones are recognized."""
 
 import hashlib
 import json
@@ -91,7 +91,7 @@ def set_aside(folder: Path, prefix: str) -> Path:
 
 
 def step_of(folder: Path) -> int:
-    """The optimisation step after which a checkpoint was taken."""
+    """The optimization step after which a checkpoint was taken."""
     return int(_NAME.fullmatch(folder.name)[1])
 
 

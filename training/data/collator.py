@@ -11,7 +11,7 @@ from modeling_fgclip import FGCLIPProcessor, PackedTexts, pack_texts
 
 from .augmentation import Augmentation
 
-# Tokenised texts to remember; a generated or small data set repeats them every epoch.
+# Tokenized texts to remember; a generated or small data set repeats them every epoch.
 MAX_REMEMBERED_TEXTS = 1_000_000
 
 # Stands in an index for "no text".

@@ -1,4 +1,4 @@
-"""The optimiser's step as a part of the backward pass, so that no two gradients are held at once."""
+"""The optimizer's step as a part of the backward pass, so that no two gradients are held at once."""
 
 import torch
 

@@ -38,7 +38,7 @@ def contrastive_loss(
     """InfoNCE of pairs, mean of both directions (equations 2 and 3).
 
     Args:
-        first, second: (n, D) embeddings of this rank, L2-normalised; row i of both belongs together. Every rank has the
+        first, second: (n, D) embeddings of this rank, L2-normalized; row i of both belongs together. Every rank has the
             same n.
         scale: inverse temperature, a scalar tensor.
         valid: (n,) bool, false for rows that are padding: neither pairs nor negatives.

@@ -18,7 +18,7 @@ def global_contrastive_loss(
     """The sum of the long-caption and the short-caption InfoNCE, each the mean of both directions.
 
     Args:
-        image, long_text, short_text: (B, D), L2-normalised.
+        image, long_text, short_text: (B, D), L2-normalized.
         scale: inverse temperature of the global loss.
         has_long, has_short: (B,) bool, false for an image without that caption.
         long_identity, short_identity: (B,) integers; equal captions are then no negatives of each other.

@@ -11,7 +11,7 @@ def hard_negative_loss(
     """Cross-entropy of each region over its positive phrase and its hard negatives.
 
     Args:
-        region: (R, D) embeddings of the regions with hard negatives, L2-normalised.
+        region: (R, D) embeddings of the regions with hard negatives, L2-normalized.
         text: (R, M, D) embeddings of the positive phrase, first, and of the negatives.
         scale: inverse temperature of the hard-negative loss.
         valid: (R, M) bool, false for padding; a region counts if its positive and one negative are valid.

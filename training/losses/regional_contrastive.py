@@ -16,7 +16,7 @@ def regional_contrastive_loss(
     """InfoNCE over the valid regions of all images.
 
     Args:
-        region: (B, K, D) region embeddings, L2-normalised, zeros for padding.
+        region: (B, K, D) region embeddings, L2-normalized, zeros for padding.
         text: (B, K, D) embeddings of the regions' phrases.
         scale: inverse temperature of the regional loss.
         valid: (B, K) bool.

@@ -42,12 +42,12 @@ def state_bytes(parameters: int, strategy: str, ranks: int) -> dict[str, float]:
             "weights": parameters * BFLOAT16,
             "gradients": parameters * BFLOAT16,
             "master weights": parameters * FLOAT32 * share,
-            "optimiser": 2 * parameters * FLOAT32 * share,
+            "optimizer": 2 * parameters * FLOAT32 * share,
         }
     states = {
         "weights": parameters * (FLOAT32 * share + (BFLOAT16 if strategy == "ddp" else 0)),
         "gradients": parameters * FLOAT32 * share,
-        "optimiser": 2 * parameters * FLOAT32 * share,
+        "optimizer": 2 * parameters * FLOAT32 * share,
     }
     if strategy == "ddp" and ranks > 1:
         states["gradient buckets"] = parameters * FLOAT32

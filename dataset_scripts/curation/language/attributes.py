@@ -29,7 +29,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Category:
-    """Colour, material, pattern or transparency with its values, and where to look when they are too few."""
+    """Color, material, pattern or transparency with its values, and where to look when they are too few."""
 
     name: str
     values: dict[str, Value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .text import is_clean, normalised
+from .text import is_clean, normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,11 +108,11 @@ class NegativeChecker:
 
 def _surface_reasons(positive: str, negatives: Iterable[str]) -> list[str | None]:
     """What can be seen without a parser."""
-    own, words = normalised(positive), len(positive.split())
+    own, words = normalized(positive), len(positive.split())
     seen: set[str] = set()
     reasons: list[str | None] = []
     for negative in negatives:
-        key = normalised(negative)
+        key = normalized(negative)
         reason = None
         if not key:
             reason = "empty"

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from .attributes import compatible
-from .text import clean, normalised
+from .text import clean, normalized
 
 if TYPE_CHECKING:
     import random
@@ -56,18 +56,18 @@ def candidates(
         per_negative: how many attributes each changes (FG-OVD hard: 1, medium: 2, easy: 3), fewer where there are fewer.
     """
     orders = [_draw(slot, slots, also_said, vocabulary, prior, rng, matching, count) for slot in slots]
-    seen = {normalised(text)}
+    seen = {normalized(text)}
     changes = min(per_negative, len(slots))
     while sum(1 for order in orders if order) >= max(changes, 1):
-        # slots are changed in turn, at random; a long order (colours) is used more than a short one (transparency)
+        # slots are changed in turn, at random; a long order (colors) is used more than a short one (transparency)
         available = [i for i, order in enumerate(orders) if order]
         chosen = rng.sample(available, changes)
         negative = text
         for i in sorted(chosen, key=lambda i: -slots[i].start):
             negative = replace(negative, slots[i], orders[i].pop(0))
         negative = clean(negative)
-        if normalised(negative) not in seen:
-            seen.add(normalised(negative))
+        if normalized(negative) not in seen:
+            seen.add(normalized(negative))
             yield negative
 
 
@@ -82,7 +82,7 @@ def _draw(
     count: int,
 ) -> list[Value]:
     """Values to put in `slot`, drawn without replacement (exponential clocks)."""
-    # the slot's own value, and what the object is called elsewhere; in "black and white" the other colour too
+    # the slot's own value, and what the object is called elsewhere; in "black and white" the other color too
     true = [slot.value, *(s.value for s in (*slots, *also_said) if s.noun == slot.noun)]
     order: list[Value] = []
     used: set[str] = set()

@@ -25,11 +25,11 @@ def is_clean(text: str) -> bool:
 
 
 def join_hyphens(text: str) -> str:
-    """ "t - shirt" → "t-shirt": spaCy and tokenised captions set hyphens apart."""
+    """ "t - shirt" → "t-shirt": spaCy and tokenized captions set hyphens apart."""
     return _HYPHEN.sub(r"\1-\2", text)
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """A key under which two writings of the same phrase meet: no determiner, no case, no final full stop."""
     return _DETERMINER.sub("", clean(text).rstrip(". ")).casefold()
 

@@ -167,8 +167,8 @@ class GroundingDinoDetector(_TransformersDetector):
         offsets = inputs.pop("offset_mapping")
         outputs = self.model(**self._to_device(inputs))
         probabilities = outputs.logits.float().sigmoid().cpu()  # (B, queries, max_text_len)
-        centre, size = outputs.pred_boxes.float().cpu().split(2, dim=-1)
-        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+        center, size = outputs.pred_boxes.float().cpu().split(2, dim=-1)
+        boxes = torch.cat([center - size / 2, center + size / 2], dim=-1)
         return [
             _by_expression(boxes[i], probabilities[i], offsets[i], spans[i], threshold) for i in range(len(images))
         ]

@@ -24,9 +24,9 @@ def wilson(successes: float, total: int, z: float = _Z) -> Interval:
     if total == 0:
         return Interval(0.0, 1.0)
     p = successes / total
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    center = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(max(0.0, center - half), min(1.0, center + half))
 
 
 def qualified(marks: dict[str, str]) -> dict[str, Any]:

@@ -46,12 +46,12 @@ class TextBias:
 
 
 def features(text: str) -> list[str]:
-    """Words, neighbours, and ordered pairs within five words: enough for "red … dog" to be learnt."""
+    """Words, neighbors, and ordered pairs within five words: enough for "red … dog" to be learnt."""
     words = ["^", *_WORD.findall(text.casefold()), "$"]
     singles = words[1:-1]
-    neighbours = [f"{a} {b}" for a, b in pairwise(words)]
+    neighbors = [f"{a} {b}" for a, b in pairwise(words)]
     pairs = [f"{a}…{b}" for i, a in enumerate(singles) for b in singles[i + 2 : i + 1 + _WINDOW]]
-    return [*singles, *neighbours, *pairs]
+    return [*singles, *neighbors, *pairs]
 
 
 def measure(rows: Iterable[Row], folds: int = 5, seed: int = 0) -> TextBias:

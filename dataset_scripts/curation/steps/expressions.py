@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from ..language.pipeline import DEFAULT_MODEL, load_language
-from ..language.text import clean, join_hyphens, normalised
+from ..language.text import clean, join_hyphens, normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +102,7 @@ def extract(docs: Iterable[Doc], settings: ExpressionSettings | None = None) -> 
             inside = max(inside, short.end - 1)
             first, last, long = _expand(chunk.root, short, settings.max_words)
             expression = Expression(clean(join_hyphens(short.text)), long)
-            key = normalised(expression.short)
+            key = normalized(expression.short)
             if key and key not in seen:
                 seen.add(key)
                 spans.append((f"{number}", first, last, expression))

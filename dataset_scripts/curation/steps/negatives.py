@@ -11,7 +11,7 @@ from ..language.checks import NegativeChecker
 from ..language.pipeline import DEFAULT_MODEL, load_language
 from ..language.prior import MATCHING, AttributePrior
 from ..language.rules import candidates
-from ..language.text import clean, normalised, seeded
+from ..language.text import clean, normalized, seeded
 from ..models.boxes import iou
 from ..models.chat import Account, ChatSettings, Journal, Request, ask_all, make_backend
 from ..models.parser import parse_negatives
@@ -193,9 +193,9 @@ class Negatives:
             groups = [made[i] + p.candidates for i, p in zip(short, parsed, strict=True)]
             checked = self.checker.reasons_of_many([work[i].text for i in short], groups, [docs[i] for i in short])
             for i, answer, p, group, verdicts in zip(short, answers, parsed, groups, checked, strict=True):
-                said = {normalised(text) for text in work[i].also}
+                said = {normalized(text) for text in work[i].also}
                 good = [t for t, reason in zip(group, verdicts, strict=True) if reason is None]
-                made[i] = [t for t in good if normalised(t) not in said][: self.settings.count]
+                made[i] = [t for t in good if normalized(t) not in said][: self.settings.count]
                 reasons[i] = answer.failure or p.failure
         return made, reasons
 

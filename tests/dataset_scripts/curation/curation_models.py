@@ -34,7 +34,7 @@ _TEMPLATE = (
 
 
 def scene(index: int, size: int = 64) -> tuple[Image.Image, str]:
-    """A picture of one thing on another's colour, and what there is to say of it."""
+    """A picture of one thing on another's color, and what there is to say of it."""
     colors = list(COLORS)
     thing, ground = colors[index % 4], colors[(index // 4) % 4]
     ground = ground if ground != thing else colors[(index + 1) % 4]
@@ -134,7 +134,7 @@ def write_captioner(folder: Path, steps: int = 0, texts: tuple[str, str] = ("", 
 def _teach(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int, texts: tuple[str, str]
 ) -> None:
-    """A few steps on all scenes: enough to name colours and shapes."""
+    """A few steps on all scenes: enough to name colors and shapes."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     generator = torch.Generator().manual_seed(0)

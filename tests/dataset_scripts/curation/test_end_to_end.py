@@ -84,7 +84,7 @@ def test_200_images_in_one_command_on_both_engines_give_equal_output(tmp_path):
             outputs[engine] = [row for path in files for row in pq.read_table(path).to_pylist()]
     assert len(outputs["local"]) == 200
     assert outputs["local"] == outputs["ray"]
-    # the captioner has learnt to see colours, so the captions are about the pictures
+    # the captioner has learnt to see colors, so the captions are about the pictures
     colors = [scene(i)[1].split()[3] == row["caption"].split()[3] for i, row in enumerate(outputs["local"])]
     assert sum(colors) > 150
     regions = [region for row in outputs["local"] for region in row["regions"]]

@@ -1,4 +1,4 @@
-"""Checkpoint folders: sealed, moved into place, and recognised when something happened to them."""
+"""Checkpoint folders: sealed, moved into place, and recognized when something happened to them."""
 
 import logging
 from pathlib import Path

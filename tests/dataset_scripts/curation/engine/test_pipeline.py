@@ -231,7 +231,7 @@ def test_command_line(finehard, tmp_path, capsys):
     assert main([*arguments, "--steps", "grounding"]) == 2
     assert "--steps names ['grounding']" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main([*arguments, "--colour", "red"])
+        main([*arguments, "--color", "red"])
 
 
 def recaption_recipe(url, **chat):
@@ -246,7 +246,7 @@ def request_image(request):
 def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     images = write_scenes(tmp_path / "images", 30)
-    with serve(lambda request, n: completion("A thing lies on a coloured table.")) as (url, seen):
+    with serve(lambda request, n: completion("A thing lies on a colored table.")) as (url, seen):
         prices = {"prompt_price": 1e5, "completion_price": 1e5}  # 1 a request
         recipe = make_recipe(recaption_recipe(url, max_cost=15.0, **prices))
         with pytest.raises(BudgetExceeded, match=r"cost 20\.00"):
@@ -260,7 +260,7 @@ def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path, monkeyp
 def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     images = write_scenes(tmp_path / "images", 20)
-    with serve(lambda request, n: 503 if n in (3, 4) else completion("A thing lies on a coloured table.")) as (
+    with serve(lambda request, n: 503 if n in (3, 4) else completion("A thing lies on a colored table.")) as (
         url,
         seen,
     ):
@@ -282,7 +282,7 @@ def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
 
     def answer(request, n):
         time.sleep(0.02)
-        return completion("A thing lies on a coloured table.")
+        return completion("A thing lies on a colored table.")
 
     with serve(answer) as (url, seen):
         recipe = tmp_path / "recipe.yaml"

@@ -12,7 +12,7 @@ from dataset_scripts.curation.language.checks import NegativeChecker
 from dataset_scripts.curation.language.pipeline import load_language
 from dataset_scripts.curation.language.prior import AttributePrior
 from dataset_scripts.curation.language.rules import candidates
-from dataset_scripts.curation.language.text import normalised
+from dataset_scripts.curation.language.text import normalized
 from dataset_scripts.curation.steps.negatives import Negatives, NegativeSettings
 
 
@@ -92,7 +92,7 @@ def test_fgovd_s_vocabulary_is_all_there(vocabulary):
 )  # fmt: skip
 def test_ten_different_wrong_ones_that_pass_every_check(nlp, vocabulary, text):
     negatives = draw(nlp, vocabulary, text)
-    assert len({normalised(n) for n in negatives} - {normalised(text)}) == 10
+    assert len({normalized(n) for n in negatives} - {normalized(text)}) == 10
     assert NegativeChecker(nlp, vocabulary).reasons(text, negatives) == [None] * 10
 
 
@@ -104,7 +104,7 @@ def test_never_a_word_that_may_be_true(nlp, vocabulary):
     # said of the same object elsewhere: both are true
     assert not [n for n in draw(nlp, vocabulary, "a red car", 100, also=["a green car"]) if "green" in n]
     assert [n for n in draw(nlp, vocabulary, "a red car", 100, also=["a green tree"]) if "green" in n]
-    # in two colours, neither becomes the other
+    # in two colors, neither becomes the other
     assert not [
         n for n in draw(nlp, vocabulary, "a red and green hat", 100) if n.count("red ") > 1 or n.count("green") > 1
     ]

@@ -116,7 +116,7 @@ COLORS = ["red", "blue", "green", "white", "black", "brown", "pink", "gold", "ta
 
 
 def rows(number, weights, exchangeable):
-    """Positives drawn by `weights`; negatives either are drawn to be exchangeable with them or hold no frequent colour."""
+    """Positives drawn by `weights`; negatives either are drawn to be exchangeable with them or hold no frequent color."""
     rng = random.Random(0)
     result = []
     for i in range(number):

@@ -21,17 +21,17 @@ RGB = {
 }
 
 
-class ColourModel(ModelAdapter):
-    """Sees mean colours and reads colour words, so that every task has an answer one can work out by hand.
+class ColorModel(ModelAdapter):
+    """Sees mean colors and reads color words, so that every task has an answer one can work out by hand.
 
-    A text is embedded as the mean of its colours; a text without a colour word is grey. Also shows how little a user has
+    A text is embedded as the mean of its colors; a text without a color word is grey. Also shows how little a user has
     to write for a model of their own.
     """
 
-    dense_kind = "mean colour of a cell"
+    dense_kind = "mean color of a cell"
     long_text = True
 
-    def __init__(self, name: str = "colour"):
+    def __init__(self, name: str = "color"):
         self.name = name
         self.model = nn.Linear(1, 1)  # has a device and a mode
         self.images_encoded = 0
@@ -56,8 +56,8 @@ class ColourModel(ModelAdapter):
 
     def _read(self, text: str) -> torch.Tensor:
         words = [word.strip(string.punctuation) for word in text.lower().split()]
-        colours = [RGB[word] for word in words if word in RGB] or [(140, 140, 140)]
-        return torch.tensor(colours, dtype=torch.float32).mean(0) / 255 - 0.5
+        colors = [RGB[word] for word in words if word in RGB] or [(140, 140, 140)]
+        return torch.tensor(colors, dtype=torch.float32).mean(0) / 255 - 0.5
 
     def encode_dense(self, inputs: dict) -> torch.Tensor:
         self.images_encoded += len(inputs["pixel_values"])
