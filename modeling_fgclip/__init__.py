@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from .configuration_fgclip import FGCLIPConfig, FGCLIPTextConfig
-from .modeling_fgclip import FGCLIPModel, FGCLIPOutput
+from .modeling_fgclip import FGCLIPModel
+from .output import FGCLIPOutput
 from .packed_text import PackedTexts, pack_texts
 from .processing_fgclip import FGCLIPProcessor
 

@@ -1,44 +1,19 @@
 """FG-CLIP: CLIP with long text, dense features and region features (Xie et al., ICML 2025)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from .boxes import check_boxes, pad_boxes
 from .configuration_fgclip import FGCLIPConfig
 from .initialization import InitializedAsTransformers
+from .output import FGCLIPOutput
 from .packed_text import PackedTexts
 from .region_pooling import pool_regions
 from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
-
-
-@dataclass
-class FGCLIPOutput(ModelOutput):
-    """Output of [`FGCLIPModel`]; what was not asked for is left out. Embeddings are L2-normalized.
-
-    Attributes:
-        loss: symmetric contrastive loss of the images and texts of the batch (equation 2), with `return_loss`.
-        logits_per_image: (images, texts) cosine similarities over the temperature.
-        logits_per_text: (texts, images), its transpose.
-        text_embeds: (texts, D).
-        image_embeds: (images, D).
-        region_embeds: (images, boxes, D); zeros for padding.
-        scales: inverse temperatures of the global, the regional and the hard-negative loss.
-    """
-
-    loss: torch.Tensor | None = None
-    logits_per_image: torch.Tensor | None = None
-    logits_per_text: torch.Tensor | None = None
-    text_embeds: torch.Tensor | None = None
-    image_embeds: torch.Tensor | None = None
-    region_embeds: torch.Tensor | None = None
-    scales: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
 
 class FGCLIPModel(InitializedAsTransformers, CLIPModel):
@@ -313,4 +288,4 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
 FGCLIPConfig.register_for_auto_class()
 FGCLIPModel.register_for_auto_class("AutoModel")
 
-__all__ = ["FGCLIPModel", "FGCLIPOutput"]
+__all__ = ["FGCLIPModel"]

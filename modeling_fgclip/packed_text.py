@@ -122,8 +122,9 @@ def packed_attention(
     scaling: float,
     dropout: float,
     ends_only: bool = False,
+    causal: bool = True,
 ) -> torch.Tensor:
-    """Causal attention inside each packed text.
+    """Attention inside each packed text.
 
     Flash attention where the model was loaded with it; PyTorch's variable-length attention for half precision on
     CUDA; elsewhere PyTorch's attention once for each length.
@@ -132,10 +133,12 @@ def packed_attention(
         query: (1, heads, T, head_dim) of every token, or with `ends_only` (1, heads, N, head_dim) of the end of each
             text alone.
         key, value: (1, heads, T, head_dim).
+        causal: whether a token sees only what stands before it (CLIP) or all of its text (SigLIP).
 
     Returns:
         (1, T or N, heads, head_dim).
     """
+    causal = causal and not ends_only
     offsets, longest = packed["cu_seqlens"], packed["length_groups"][-1][1]
     query_offsets = torch.arange(len(offsets), dtype=torch.int32, device=offsets.device) if ends_only else offsets
     longest_query = 1 if ends_only else longest
@@ -149,7 +152,7 @@ def packed_attention(
             None,
             scaling=scaling,
             dropout=dropout,
-            is_causal=not ends_only,
+            is_causal=causal,
             cu_seq_lens_q=query_offsets,
             cu_seq_lens_k=offsets,
             max_length_q=longest_query,
@@ -158,12 +161,14 @@ def packed_attention(
         return output
     query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head_dim)
     if HAS_VARLEN_ATTENTION and query.is_cuda and query.dtype in HALF_PRECISION and not dropout:
-        window = (-1, -1) if ends_only else (-1, 0)
+        window = (-1, 0) if causal else (-1, -1)
         output = varlen_attn(
             query, key, value, query_offsets, offsets, longest_query, longest, scale=scaling, window_size=window
         )
         return output.unsqueeze(0)
-    return _attention_by_length(query, key, value, packed["length_groups"], scaling, dropout, ends_only).unsqueeze(0)
+    return _attention_by_length(
+        query, key, value, packed["length_groups"], scaling, dropout, ends_only, causal
+    ).unsqueeze(0)
 
 
 def _attention_by_length(
@@ -174,6 +179,7 @@ def _attention_by_length(
     scaling: float,
     dropout: float,
     ends_only: bool,
+    causal: bool,
 ) -> torch.Tensor:
     """(T or N, heads, head_dim) attention of texts of one length at a time, of which packing made contiguous slices."""
     dtype, device = query.dtype, query.device.type
@@ -189,6 +195,6 @@ def _attention_by_length(
         # (texts * length, heads, head_dim) -> (texts, heads, length, head_dim)
         q, k, v = (tensor.unflatten(0, (texts, -1)).transpose(1, 2) for tensor in group)
         with torch.autocast(device, enabled=autocast):
-            output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=not ends_only, scale=scaling)
+            output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal, scale=scaling)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs).to(dtype)

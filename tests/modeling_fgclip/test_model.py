@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
-from modeling_fgclip.text_encoder import stretch_positions
+from modeling_fgclip.text_positions import stretch_positions
 from tests.conftest import TINY
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, pack_texts
-from modeling_fgclip.text_encoder import stretch_positions
+from modeling_fgclip.text_positions import stretch_positions
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
