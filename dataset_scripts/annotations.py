@@ -50,7 +50,7 @@ def read_annotation_file(
         return check_image(images.read(item[2])).data
 
     published_records = read_published(path, report, storage_options, start, stride)
-    for (number, where, source_id, published), image in in_order(published_records, load, images.readers):
+    for (number, where, source_id, published), image in in_order(published_records, load, images.readers, len):
         try:
             data = image.result()
         except MissingImage as error:

@@ -7,9 +7,6 @@ and gives images names of its own that have to be joined afterwards. Here a URL 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import os
-import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -18,9 +15,10 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
+from dataset_scripts.atomic import replacing
 from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.public_hosts import Deadline, LimitedAdapter, PrivateAddress, UnknownHost
 
 _CHUNK = 1 << 16
 _REDIRECTS = 5
@@ -75,34 +73,15 @@ class Downloader:
         if not hasattr(self._local, "session"):
             session = requests.Session()
             session.headers["User-Agent"] = self.settings.user_agent
-            session.trust_env = True
             for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(pool_connections=16, pool_maxsize=16, max_retries=0))
+                session.mount(scheme, LimitedAdapter(self.settings.private_hosts, pool_connections=16, max_retries=0))
             self._local.session = session
         return self._local.session
 
-    def _check_host(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            port = parts.port or 443
-        except ValueError as error:
-            raise MissingImage("URL is not valid") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise MissingImage("URL is neither http nor https")
-        if self.settings.private_hosts:
-            return
-        try:
-            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise MissingImage("host name is not known") from error
-        # A URL list from the web must not make a cluster ask its own machines.
-        if not all(ipaddress.ip_address(entry[4][0].split("%")[0]).is_global for entry in found):
-            raise MissingImage("host lies in a private network")
-
-    def _follow(self, url: str, deadline: float) -> requests.Response:
+    def _follow(self, url: str, deadline: Deadline) -> requests.Response:
         for _ in range(_REDIRECTS + 1):
-            self._check_host(url)
-            left = deadline - time.monotonic()
+            _check_url(url)
+            left = deadline.left
             if left <= 0:
                 raise _Transient("download timed out")
             response = self._session().get(
@@ -114,29 +93,36 @@ class Downloader:
             response.close()
         raise MissingImage("too many redirects")
 
+    def _read(self, response: requests.Response, deadline: Deadline) -> bytes:
+        if response.status_code in _TRANSIENT:
+            raise _Transient(f"HTTP {response.status_code}")
+        if response.status_code != 200:
+            raise MissingImage(f"HTTP {response.status_code}")
+        data = bytearray()
+        # read1 gives what has arrived, so that a large answer is noticed early.
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            data += chunk
+            if len(data) > self.settings.max_bytes:
+                raise MissingImage("download is too large")
+        if deadline.is_over:
+            raise _Transient("download timed out")
+        return bytes(data)
+
     def _attempt(self, url: str) -> bytes:
-        deadline = time.monotonic() + self.settings.timeout
-        try:
-            with self._follow(url, deadline) as response:
-                if response.status_code in _TRANSIENT:
-                    raise _Transient(f"HTTP {response.status_code}")
-                if response.status_code != 200:
-                    raise MissingImage(f"HTTP {response.status_code}")
-                data = bytearray()
-                # read1 gives what has arrived: a server that trickles must not outlast the deadline inside one read.
-                while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                    data += chunk
-                    if len(data) > self.settings.max_bytes:
-                        raise MissingImage("download is too large")
-                    if time.monotonic() > deadline:
-                        raise _Transient("download timed out")
-                return bytes(data)
-        except requests.Timeout as error:
-            raise _Transient("download timed out") from error
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
-            raise MissingImage("URL is not valid") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _Transient("connection failed") from error
+        with Deadline(self.settings.timeout) as deadline:
+            try:
+                with self._follow(url, deadline) as response:
+                    return self._read(response, deadline)
+            except PrivateAddress as error:
+                raise MissingImage("host lies in a private network") from error
+            except UnknownHost as error:
+                raise MissingImage("host name is not known") from error
+            except requests.Timeout as error:
+                raise _Transient("download timed out") from error
+            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
+                raise MissingImage("URL is not valid") from error
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                raise _Transient("download timed out" if deadline.is_over else "connection failed") from error
 
     def _cached(self, url: str) -> Path | None:
         if self._cache is None:
@@ -164,10 +150,8 @@ class Downloader:
         else:
             raise MissingImage(reason)
         if cached is not None:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            part = cached.with_name(f".{cached.name}.{os.getpid()}.{threading.get_ident()}")
-            part.write_bytes(data)
-            part.replace(cached)
+            with replacing(cached) as part:
+                part.write_bytes(data)
         return data
 
     def forget(self, url: str) -> None:
@@ -175,3 +159,13 @@ class Downloader:
         cached = self._cached(url)
         if cached is not None:
             cached.unlink(missing_ok=True)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise MissingImage("URL is not valid") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MissingImage("URL is neither http nor https")

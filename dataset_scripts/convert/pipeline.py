@@ -128,7 +128,7 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
         return None if is_copy else check_image(source.images.read(draft["image"]))
 
     drafts = plan.from_position(state.bucket, state.offset)
-    for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers):
+    for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers, _size):
         state.done += 1
         bar.update()
         name = draft["source_id"]
@@ -151,6 +151,10 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     writer.close_shard(plan.buckets, 0)
     writer.finish()
     bar.close()
+
+
+def _size(image: CheckedImage | None) -> int:
+    return 0 if image is None else len(image.data)
 
 
 def _check_same_run(work: Path, identity: dict[str, Any]) -> None:

@@ -51,12 +51,31 @@ class ImageServer:
                     return self._send(302, b"", Location=f"/ok/{path}")
                 if kind == "loop":
                     return self._send(302, b"", Location=self.path)
-                data = (server.root / path).read_bytes()
+                data = (server.root / path.partition("?")[0]).read_bytes()
                 if kind == "huge":
                     return self._send(200, data + b"\0" * 3_000_000)
                 if kind == "cut":
                     self._send(200, data[:100], length=len(data))
                     self.close_connection = True
+                    return None
+                if kind == "dripping_headers":  # never silent for long, never at the body
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                    for _ in range(40):
+                        self.wfile.write(b"x")
+                        self.wfile.flush()
+                        time.sleep(0.1)
+                    return None
+                if kind == "patient":  # until 40 others were asked for
+                    while sum(server.asked.values()) <= 40:
+                        time.sleep(0.01)
+                if kind == "drip_to_the_end":  # no length: only the end of the connection ends it
+                    self.close_connection = True
+                    self.send_response(200)
+                    self.end_headers()
+                    for _ in range(40):
+                        self.wfile.write(b"x")
+                        self.wfile.flush()
+                        time.sleep(0.1)
                     return None
                 if kind == "drip":  # never silent for long, never done
                     self.send_response(200)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataset_scripts.ahead import in_order
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.public_hosts import is_public
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex, iterate_pairs, join_key
 from tests.dataset_scripts.image_server import serving
@@ -29,6 +34,8 @@ def test_answers_good_and_bad(tmp_path: Path) -> None:
             ("huge", "too large"),
             ("cut", "connection failed"),
             ("drip", "timed out"),
+            ("dripping_headers", "timed out"),
+            ("drip_to_the_end", "timed out"),
         ):
             with pytest.raises(MissingImage, match=reason):
                 downloader.fetch(f"{server.url}/{kind}/a.bin")
@@ -53,6 +60,90 @@ def test_a_server_that_is_not_there_and_urls_that_are_none() -> None:
 def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
     with pytest.raises(MissingImage, match="private network"):
         Downloader(DownloadSettings(retries=0)).fetch(f"http://{host}:9/x.jpg")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "224.0.0.1",  # multicast
+        "ff02::1",
+        "ff0e::1",
+        "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
+        "64:ff9b::5db8:d822",
+        "64:ff9b:1::a00:1",
+        "2002:7f00:1::1",  # 6to4
+        "2001:0:1::1",  # Teredo
+        "::7f00:1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "100.64.0.1",  # a provider's own network
+        "192.0.2.1",  # documentation
+        "0.0.0.0",
+        "255.255.255.255",
+    ],
+)
+def test_only_addresses_of_one_public_host_are_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "::ffff:93.184.216.34"])
+def test_public_addresses_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path, monkeypatch) -> None:
+    """A name server that answers with a public address first and a private one afterwards gains nothing."""
+    (tmp_path / "a.bin").write_bytes(b"secret")
+    answers, connected = [], []
+    with serving(tmp_path) as server:
+        port = int(server.url.rpartition(":")[2])
+
+        def look_up(host: str, port: int, *_: object, **__: object) -> list:
+            address = "127.0.0.1" if answers else "93.184.216.34"
+            answers.append(address)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+        def connect(_: socket.socket, address: tuple) -> None:
+            connected.append(address)
+            raise OSError("no network")
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(socket.socket, "connect", connect)
+        with pytest.raises(MissingImage, match="connection failed"):
+            Downloader(DownloadSettings(retries=0)).fetch(f"http://rebinding.test:{port}/ok/a.bin")
+        assert (answers, connected) == (["93.184.216.34"], [("93.184.216.34", port)])
+        with pytest.raises(MissingImage, match="private network"):
+            Downloader(DownloadSettings(retries=0)).fetch(f"http://rebinding.test:{port}/ok/a.bin")
+        assert len(connected) == 1
+
+
+def test_one_slow_answer_does_not_hold_back_the_rest(tmp_path: Path) -> None:
+    """The first answer comes after 40 others were asked for: far more than wait for their turn otherwise."""
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    with serving(tmp_path) as server:
+        urls = [f"{server.url}/patient/a.bin", *[f"{server.url}/ok/a.bin?{n}" for n in range(60)]]
+        fetched = in_order(urls, Downloader(replace(QUICK, timeout=60.0, retries=0)).fetch, 2, len)
+        url, answer = next(fetched)
+        assert (url, answer.result()) == (urls[0], b"abc")
+        assert all(future.result() == b"abc" for _, future in fetched)
+
+
+def test_results_that_wait_for_a_slow_one_are_bounded_in_bytes() -> None:
+    started: list[int] = []
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        started.append(number)
+        return number if number else release.wait(10)
+
+    results = in_order(range(1000), work, 2, lambda _: 100_000_000)
+    next(results)
+    assert len(started) <= 4 * 2 + 3
+    release.set()
+    assert [number for number, _ in results] == list(range(1, 1000))
 
 
 def test_the_cache_keeps_what_was_fetched_and_retries_what_failed(tmp_path: Path) -> None:

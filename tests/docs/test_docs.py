@@ -113,7 +113,7 @@ def test_links_modules_and_options_exist(page: Path):
             spec = importlib.util.find_spec(module)
             assert spec is not None, module
             folder = Path(spec.origin).parent
-            sources = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+            sources = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
             for option in re.findall(r"--(\w[\w-]*)", rest):
                 assert f"--{option}" in sources or f"{option}:" in sources, (module, option)
 

@@ -41,7 +41,16 @@ def make_data(tmp_path, paint) -> Callable[..., Path]:
 
 def run(data: Path, output: Path, *options: str) -> dict:
     torch.manual_seed(0)  # the color model has a random weight, which belongs to its fingerprint
-    command = ["--model", "color", "--adapter", "color_model:ColorModel", "--tasks", "fgovd", "--data", str(data)]
+    command = [
+        "--model",
+        "color",
+        "--adapter",
+        "tests.eval.color_model:ColorModel",
+        "--tasks",
+        "fgovd",
+        "--data",
+        str(data),
+    ]
     return main([*command, "--task_options", "fgovd.subsets=hard", "--output", str(output), *options])
 
 

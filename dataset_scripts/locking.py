@@ -1,0 +1,63 @@
+"""One command at a time writes a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dataset_scripts.atomic import remove_parts
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Holds a folder for this command, which is made if need be, and removes half-written files of a killed one.
+
+    The lock ends with its process, however that ends. Nothing stays behind but the folder.
+
+    Raises:
+        ValueError: another command writes there; its process, host and start are named.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"another command is writing to {folder}: {_holder(path)}. Wait until it has ended, or name another folder."
+        ) from None
+    try:
+        path.write_text(json.dumps(_this_process()), encoding="utf-8")
+        remove_parts(folder)
+        yield
+    finally:
+        # Before the release: whoever takes the lock next finds no name, and makes a new one.
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _this_process() -> dict[str, str | int]:
+    return {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "start": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "command": Path(sys.argv[0]).name,
+    }
+
+
+def _holder(path: Path) -> str:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {about['process']} on {about['host']} ({about['command']}), started {about['start']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has the lock and has not said yet who it is
+        return "it has only just started"
