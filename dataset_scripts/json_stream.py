@@ -7,6 +7,7 @@ reported and reading goes on behind it.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
@@ -21,7 +22,8 @@ _LARGEST_RECORD = 16 << 20  # characters; a record of FineHARD has about 4,000
 _BETWEEN = re.compile(r"[\s,\[\]]*")
 # Where a record starts, as seen from inside a damaged one: FineHARD's first key, or a line of JSON lines.
 _START = re.compile(r'\{\s*"f_path"\s*:|(?<=\n)\{')
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+# A string that is not closed is one token as well: else each quote in it would be tried up to the end again.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def _records_of(file: IO[str]) -> Iterator[Any]:
             continue
         try:
             value, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # an integer of 5,000 digits is a plain ValueError
             following = _START.search(text, at + 1)
             stop = following.start() if following else len(text)
             end = _end_of_object(text, at, stop) if text[at] == "{" else None
@@ -79,14 +81,46 @@ def _records_of(file: IO[str]) -> Iterator[Any]:
         at = end
 
 
-def iterate_records(path: str, storage_options: dict[str, Any] | None = None) -> Iterator[Any]:
+def text_encoding(head: bytes, encoding: str | None = None) -> str:
+    """The encoding of a text file: the given one, else what its byte-order mark says, else UTF-8.
+
+    Args:
+        head: its first bytes.
+        encoding: by name, such as ``"cp1252"``.
+
+    Raises:
+        ValueError: an unknown encoding.
+    """
+    if encoding is not None:
+        try:
+            return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+        except LookupError:
+            raise ValueError(
+                f"encoding is {encoding!r}; it must be one that Python knows, such as utf-8 or cp1252"
+            ) from None
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig"
+
+
+def open_text(file: IO[bytes], encoding: str | None = None) -> IO[str]:
+    """A binary file as text, without byte-order mark and with line ends as they are; broken bytes become U+FFFD."""
+    head = file.read(4)
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=text_encoding(head, encoding), errors="replace", newline="")
+
+
+def iterate_records(
+    path: str, storage_options: dict[str, Any] | None = None, encoding: str | None = None
+) -> Iterator[Any]:
     """Yields each element of a JSON array or each line of JSON lines, and a :class:`DamagedRecord` for a broken one.
 
     Args:
         path: a local path or any fsspec URL; ``.gz``, ``.bz2`` and ``.xz`` are unpacked as they are read.
         storage_options: for fsspec, such as a token.
+        encoding: of the file; None: UTF-8, or UTF-16 where a byte-order mark says so.
 
-    Invalid UTF-8 is read as U+FFFD, which the caller recognizes.
+    Broken bytes are read as U+FFFD, which the caller recognizes.
     """
     with fsspec.open(path, "rb", compression="infer", **(storage_options or {})) as file:
-        yield from _records_of(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace"))
+        yield from _records_of(open_text(file, encoding))

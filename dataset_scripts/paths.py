@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 PUBLISHED_PREFIX = "grit-20m/data-12m/"  # of every f_path in FineHARD; stands for no folder of the published data
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, on Linux
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -16,11 +17,16 @@ def checked_relative(path: object) -> str:
     """The path if it is relative and stays below its root, with ``/`` between its parts.
 
     Raises:
-        UnsafePath: it is no text, empty, absolute, a URL, or has a part ``..``.
+        UnsafePath: it is no text, no name a file can have, empty, absolute, a URL, or has a part ``..``.
     """
     if not isinstance(path, str) or not path:
         raise UnsafePath(f"a path is {path!r}; it must be a text such as 'coyo_image_0/00000/1.jpg'")
     parts = path.split("/")
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
+    if max(sizes) > _LONGEST_NAME or sum(sizes) + len(parts) > _LONGEST_PATH:
+        raise UnsafePath(f"path {path[:80]!r}… has {len(path):,} characters; no file system has such a name")
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise UnsafePath(f"path {path!r} is no UTF-8")
     # "::" chains file systems in fsspec, a backslash separates parts on Windows.
     if (
         path.startswith("/")

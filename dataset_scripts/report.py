@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,18 @@ from dataset_scripts.atomic import write_json
 
 OnBad = Literal["skip", "raise"]
 _EXAMPLES = 20  # listed per reason
+
+
+class Fault(ValueError):
+    """A fault of the data, with its place."""
+
+
+def _shown(received: object) -> str:
+    """The beginning of a value, whatever it is: an integer of 5,000 digits and a list in a thousand lists have no text."""
+    try:
+        return f"{str(received)[:200]!r}"
+    except Exception as error:
+        return f"a {type(received).__name__} that cannot be shown ({type(error).__name__})"
 
 
 class Report:
@@ -38,18 +52,36 @@ class Report:
         self.problems[reason] += 1
         listed = self.examples.setdefault(reason, [])
         if len(listed) < _EXAMPLES:
-            listed.append(where)
+            listed.append(where.encode("utf-8", "backslashreplace").decode())  # a lone surrogate is no UTF-8
 
     def bad(self, reason: str, where: str, received: object = None) -> None:
         """Counts a fault of the data.
 
         Raises:
-            ValueError: with ``on_bad="raise"``.
+            Fault: a ValueError, with ``on_bad="raise"``.
         """
-        shown = "" if received is None else f": {str(received)[:200]!r}"
+        shown = "" if received is None else f": {_shown(received)}"
         if self.on_bad == "raise":
-            raise ValueError(f"{reason} in {where}{shown}; mend it, or read with on_bad='skip' to count it and go on")
+            raise Fault(f"{reason} in {where}{shown}; mend it, or read with on_bad='skip' to count it and go on")
         self.missing(reason, where + shown)
+
+    @contextlib.contextmanager
+    def entry(self, where: str, reason: str = "entry is malformed") -> Iterator[None]:
+        """The boundary around the parsing of one foreign entry: whatever goes wrong inside is a fault of that entry.
+
+        Args:
+            where: file and place in it.
+            reason: under which it is counted.
+
+        Raises:
+            Fault: with ``on_bad="raise"``.
+        """
+        try:
+            yield
+        except Fault:
+            raise
+        except Exception as error:  # nobody knows what foreign data make a parser raise
+            self.bad(reason, where, f"{type(error).__name__}: {error}")
 
     def merge(self, other: Report) -> None:
         """Adds the counts of another report."""

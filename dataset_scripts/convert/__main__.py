@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dataset_scripts.convert.pipeline import ConvertSettings, check_unfinished, convert, work_folder
 from dataset_scripts.convert.source import finehard_source
@@ -40,13 +40,19 @@ def print_coverage(manifest: dict[str, Any], output: Path) -> None:
     totals = manifest["totals"]
     print(f"\nannotations of {manifest['source']}\n{Report.from_dict(manifest['annotations'])}")
     print(f"\nimages\n{Report.from_dict(manifest['images'])}")
-    tried = totals["records"] + sum(manifest["images"]["problems"].values())
+    tried = manifest["images"]["kept"]["records tried"]
     share = totals["records"] / tried if tried else 0.0
     print(
         f"\n{totals['records']:,} of {tried:,} records ({share:.1%}) with {totals['regions']:,} regions and "
         f"{totals['negatives']:,} negatives in {len(manifest['shards'])} shards ({totals['bytes'] / 1e6:,.1f} MB) "
         f"in {output}"
     )
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Ends a command line for a user's mistake: one line, exit code 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,8 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         work = work_folder(options.output, settings.split) / "source"
         source = finehard_source(options.root, work, urls, options.images, options.img2dataset, limits)
         manifest = convert(source, options.output, settings, options.retry)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        refuse(error)
     if urls.kept or urls.problems:
         print(f"\nURLs\n{urls}")
     print_coverage(manifest, options.output)

@@ -81,19 +81,22 @@ class _Writer:
         self._in_shard: list[str] = []
 
     def add(self, draft: Draft, image: CheckedImage) -> None:
+        images, checked = self.state.images, None
+        with images.entry(draft["source_id"]):
+            checked = with_boxes(draft, image, images)
+        if checked is None:
+            return
         if self._shard is None:
             name = f"{self.settings.split}-{len(self.state.shards):05d}"
             self._shard = ShardFile(self.output, name, self.settings.shard_format)
-        name, draft = draft["image"], with_boxes(draft, image, self.state.images)
-        self._shard.add({**draft, "image": {"path": None, "bytes": image.data}})
-        self._in_shard.append(name)
-        images = self.state.images
+        self._shard.add({**checked, "image": {"path": None, "bytes": image.data}})
+        self._in_shard.append(draft["image"])
         images.keep("records kept")
-        images.keep("regions kept", len(draft["regions"]))
-        images.keep("negatives kept", sum(len(region["negatives"]) for region in draft["regions"]))
+        images.keep("regions kept", len(checked["regions"]))
+        images.keep("negatives kept", sum(len(region["negatives"]) for region in checked["regions"]))
 
     def leave_out(self, draft: Draft, reason: str) -> None:
-        self._left_out.write((json.dumps({"reason": reason, "draft": draft}, ensure_ascii=False) + "\n").encode())
+        self._left_out.write((json.dumps({"reason": reason, "draft": draft}) + "\n").encode())
 
     @property
     def is_full(self) -> bool:
@@ -130,6 +133,7 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     drafts = plan.from_position(state.bucket, state.offset)
     for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers, _size):
         state.done += 1
+        report.keep("records tried")
         bar.update()
         name = draft["source_id"]
         try:
@@ -207,7 +211,8 @@ def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool
         The manifest.
 
     Raises:
-        ValueError: the folder holds another conversion, or a fault was found with ``on_bad="raise"``.
+        ValueError: the folder holds another conversion, nothing could be converted, or a fault was found with
+            ``on_bad="raise"``.
     """
     output.mkdir(parents=True, exist_ok=True)
     work, finished = work_folder(output, settings.split), manifest_path(output, settings.split)
@@ -233,7 +238,20 @@ def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool
         )
     else:
         plan, report = planned
+    if retry and state.done == 0:
+        state.images.kept["records tried"] -= plan.drafts  # they come again
     _write(plan, source, output, work, settings, state)
+    if not state.shards:
+        shutil.rmtree(work)  # the same call begins anew
+        reasons = report.problems + state.images.problems
+        raise ValueError(
+            f"nothing of {source.name} could be converted; {plan.drafts:,} records were tried"
+            + "".join(
+                f"; {reason}: {count:,}, e.g. {places[0]}"
+                for reason, count in reasons.most_common(3)
+                if (places := report.examples.get(reason) or state.images.examples.get(reason))
+            )
+        )
     annotations = before["annotations"] if before else report.as_dict()
     shutil.copyfile(work / "left_out.jsonl", work / "left_out.copy")
     (work / "left_out.copy").replace(left_out)

@@ -86,7 +86,12 @@ class Plan:
             waiting.clear()
 
         for draft in tqdm(source.drafts(report), desc="reading annotations", unit="record"):
-            line = json.dumps(draft, ensure_ascii=False) + "\n"
+            line = None
+            with report.entry(str(draft["source_id"])):
+                draft["source_id"].encode()  # a shard holds UTF-8
+                line = json.dumps(draft) + "\n"  # a row of the Hub may hold what no JSON does
+            if line is None:
+                continue
             waiting[_rank(draft["source_id"], seed) % plan.buckets].append(line)
             plan.drafts += 1
             size += len(line)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from dataset_scripts.convert.__main__ import add_output_arguments, output_settings, print_coverage
+from dataset_scripts.convert.__main__ import add_output_arguments, output_settings, print_coverage, refuse
 from dataset_scripts.convert.pipeline import convert
 from dataset_scripts.convert.source import Source
 from dataset_scripts.own_data import (
@@ -112,8 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         manifest = convert(_source(options), options.output, output_settings(options), options.retry)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        refuse(error)
     print_coverage(manifest, options.output)
 
 
