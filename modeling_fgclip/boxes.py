@@ -1,6 +1,7 @@
 """Boxes: the checks and conversions that the model and the processor share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -45,4 +46,48 @@ def pad_boxes(boxes: BoxList) -> tuple[torch.Tensor, torch.Tensor]:
     return padded, mask
 
 
-__all__ = ["check_boxes", "pad_boxes"]
+def image_size(image: Any) -> tuple[int, int]:
+    """(width, height) of a PIL image or a channels-first or -last array."""
+    if hasattr(image, "getbands"):
+        return image.size
+    height, width = image.shape[-2:] if image.shape[0] in (1, 3) else image.shape[:2]
+    return width, height
+
+
+def boxes_of_images(
+    sizes: Sequence[tuple[int, int]], boxes: Any, box_format: str = "pixel"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Checks the boxes that a user gives for N images.
+
+    Args:
+        sizes: (width, height) of each image.
+        boxes: for each image its xyxy boxes.
+        box_format: "pixel" (of the image) or "normalized" (0 to 1).
+
+    Returns:
+        (N, K, 4) normalized boxes, padded with zeros, and the (N, K) mask of true ones.
+    """
+    if box_format not in ("pixel", "normalized"):
+        raise ValueError(f"Received box_format={box_format!r}; it is 'pixel' or 'normalized'.")
+    if len(boxes) != len(sizes):
+        raise ValueError(
+            f"Received boxes for {len(boxes)} images and {len(sizes)} images; give one list of boxes an image, "
+            "empty for an image without boxes."
+        )
+    prepared = []
+    for size, image_boxes in zip(sizes, boxes, strict=True):
+        image_boxes = torch.as_tensor(image_boxes, dtype=torch.float32)
+        if image_boxes.numel() == 0:
+            image_boxes = image_boxes.reshape(0, 4)
+        if image_boxes.dim() != 2 or image_boxes.shape[1] != 4:
+            raise ValueError(
+                f"Received boxes of shape {tuple(image_boxes.shape)} for an image; they must be (K, 4): "
+                "one (x1, y1, x2, y2) a box."
+            )
+        width, height = size if box_format == "pixel" else (1, 1)
+        units = image_boxes.new_tensor([width, height, width, height])
+        prepared.append(check_boxes(image_boxes, width, height) / units)
+    return pad_boxes(prepared)
+
+
+__all__ = ["boxes_of_images", "check_boxes", "image_size", "pad_boxes"]

@@ -7,7 +7,7 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput, make_flat_list_of_images
 
-from .boxes import check_boxes, pad_boxes
+from .boxes import boxes_of_images, image_size
 
 try:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -107,8 +107,8 @@ class FGCLIPProcessor(ProcessorMixin):
             image_list = make_flat_list_of_images(images)
             batch["pixel_values"] = self.image_processor(image_list, return_tensors="pt")["pixel_values"]
             if boxes is not None:
-                batch["boxes"], batch["box_mask"] = self._prepare_boxes(
-                    image_list, [boxes] if single else boxes, box_format
+                batch["boxes"], batch["box_mask"] = boxes_of_images(
+                    [image_size(image) for image in image_list], [boxes] if single else boxes, box_format
                 )
         return BatchFeature(batch)
 
@@ -142,29 +142,6 @@ class FGCLIPProcessor(ProcessorMixin):
             row[: len(ids)] = torch.tensor(ids)
         return padded
 
-    def _prepare_boxes(self, images: list, boxes: Any, box_format: str) -> tuple[torch.Tensor, torch.Tensor]:
-        if box_format not in ("pixel", "normalized"):
-            raise ValueError(f"Received box_format={box_format!r}; it is 'pixel' or 'normalized'.")
-        if len(boxes) != len(images):
-            raise ValueError(
-                f"Received boxes for {len(boxes)} images and {len(images)} images; give one list of boxes an image, "
-                "empty for an image without boxes."
-            )
-        prepared = []
-        for image, image_boxes in zip(images, boxes, strict=True):
-            image_boxes = torch.as_tensor(image_boxes, dtype=torch.float32)
-            if image_boxes.numel() == 0:
-                image_boxes = image_boxes.reshape(0, 4)
-            if image_boxes.dim() != 2 or image_boxes.shape[1] != 4:
-                raise ValueError(
-                    f"Received boxes of shape {tuple(image_boxes.shape)} for an image; they must be (K, 4): "
-                    "one (x1, y1, x2, y2) a box."
-                )
-            width, height = _image_size(image) if box_format == "pixel" else (1, 1)
-            units = image_boxes.new_tensor([width, height, width, height])
-            prepared.append(check_boxes(image_boxes, width, height) / units)
-        return pad_boxes(prepared)
-
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "pixel_values", "boxes", "box_mask"]
@@ -180,14 +157,6 @@ def _squashing(image_processor: Any) -> Any:
     for name in ("image_processor_type", "feature_extractor_type", "size", "crop_size", "do_center_crop"):
         settings.pop(name, None)
     return CLIPImageProcessorPil(**settings, size={"height": side, "width": side}, do_center_crop=False)
-
-
-def _image_size(image: Any) -> tuple[int, int]:
-    """(width, height) of a PIL image or a channels-first or -last array."""
-    if hasattr(image, "getbands"):
-        return image.size
-    height, width = image.shape[-2:] if image.shape[0] in (1, 3) else image.shape[:2]
-    return width, height
 
 
 FGCLIPProcessor.register_for_auto_class()
