@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,18 +17,24 @@ from filelock import FileLock, Timeout
 from dataset_scripts.atomic import remove_parts
 
 _LOCK = ".lock"
+_held: set[tuple[int, Path]] = set()  # by thread
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Holds a folder for this command, which is made if need be, and removes half-written files of a killed one.
 
-    The lock ends with its process, however that ends. Nothing stays behind but the folder.
+    The lock ends with its process, however that ends. Nothing stays behind but the folder. Whoever holds a folder may
+    enter again.
 
     Raises:
         ValueError: another command writes there; its process, host and start are named.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    key = (threading.get_ident(), folder.resolve())
+    if key in _held:
+        yield
+        return
     path = folder / _LOCK
     lock = FileLock(path)
     try:
@@ -39,8 +46,10 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         path.write_text(json.dumps(_this_process()), encoding="utf-8")
         remove_parts(folder)
+        _held.add(key)
         yield
     finally:
+        _held.discard(key)
         # Before the release: whoever takes the lock next finds no name, and makes a new one.
         path.unlink(missing_ok=True)
         lock.release()

@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 from tqdm.auto import tqdm
 
 from dataset_scripts.card import dataset_card
+from dataset_scripts.locking import writing
 from dataset_scripts.shards import damaged_shards, manifest_path, read_manifests
 from dataset_scripts.validate.check import check
 from dataset_scripts.validate.report import save_sheet
@@ -52,8 +53,15 @@ def publish(
         Names of the shards that were uploaded in this call.
 
     Raises:
-        ValueError: the folder has no manifest, or a shard is not as its manifest says.
+        ValueError: the folder has no manifest, a shard is not as its manifest says, or another command writes there.
     """
+    with writing(folder):
+        return _publish(folder, repo_id, license_id, private, language, api)
+
+
+def _publish(
+    folder: Path, repo_id: str, license_id: str, private: bool, language: str, api: HfApi | None
+) -> list[str]:
     manifests = read_manifests(folder)
     if not manifests:
         raise ValueError(

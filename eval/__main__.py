@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import HfArgumentParser
 from eval.adapters import load_adapter
 from eval.arguments import EvalArguments, parse_options
 from eval.embed import Embedder, process_state
+from eval.locking import writing_together
 from eval.report import left_out_text, load_run, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
@@ -46,6 +48,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     options = parse_options(args.task_options, args.tasks)
     tasks = {name: make_task(name, {"data": args.data} | options.get(name, {})) for name in args.tasks}
     state = process_state()
+    with writing_together(args.output) if args.output and not args.dry_run else nullcontext():
+        return _evaluate(args, tasks, earlier, state)
+
+
+def _evaluate(
+    args: EvalArguments, tasks: dict[str, Task], earlier: dict[str, Result] | None, state: PartialState
+) -> dict[str, Result]:
     adapter = load_adapter(
         args.model, name=args.name or None, revision=args.revision or None, custom=args.adapter or None
     )

@@ -23,6 +23,7 @@ from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from dataset_scripts.atomic import replacing
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
@@ -417,7 +418,5 @@ def _load(path: Path | None) -> Tensor | None:
 
 
 def _save(path: Path, rows: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"rows": rows.contiguous()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        save_file({"rows": rows.contiguous()}, part)

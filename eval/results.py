@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+from dataset_scripts.atomic import replacing, write_text
 
 
 @dataclass
@@ -89,24 +90,15 @@ class Result:
         return cls(**data)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a run that is killed, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def save_result(result: Result, folder: Path, label: str) -> None:
     """Write `folder/label.json` and the outcomes of single decisions to `folder/label.safetensors`."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"outcome::{k}": np.ascontiguousarray(v, dtype=np.uint8) for k, v in result.outcomes.items()}
     arrays |= {f"group::{k}": np.ascontiguousarray(v, dtype=np.int64) for k, v in result.groups.items()}
     if arrays:
-        temporary = folder / f".{label}.{os.getpid()}.safetensors"
-        save_file(arrays, temporary)
-        os.replace(temporary, folder / f"{label}.safetensors")
-    write_atomically(folder / f"{label}.json", json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        with replacing(folder / f"{label}.safetensors") as part:
+            save_file(arrays, part)
+    write_text(folder / f"{label}.json", json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 
 def load_result(folder: Path, label: str) -> Result:
@@ -134,5 +126,5 @@ def write_results(results: Mapping[str, Result], path: Path | str) -> Path:
     """All results of one run as one JSON file: label → result."""
     path = Path(path)
     content = {label: result.to_dict() for label, result in results.items()}
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return path

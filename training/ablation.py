@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 from transformers import logging as transformers_logging
 
+from dataset_scripts.atomic import write_text
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.sample import generate_sample
 from eval import Result, evaluate_model
@@ -35,7 +36,7 @@ from eval.report.markdown import to_markdown
 from eval.report.paper import PAPER
 from eval.report.table import percent
 from eval.report.write import load_run
-from eval.results import save_result, write_atomically
+from eval.results import save_result
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
@@ -190,7 +191,7 @@ def begin(setup: Setup, dry: bool = False) -> None:
         return
     if setup.images is not None:
         generate_sample(setup.train_data.parent, seed=0, train=setup.images, test=max(setup.images // 8, 32))
-    write_atomically(setup.output / SETUP_FILE, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    write_text(setup.output / SETUP_FILE, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def run_seed(setup: Setup, seed: int) -> dict[str, dict[str, Result]]:
@@ -286,8 +287,8 @@ def write_ablation(output: Path, scores: Scores, about: str) -> list[Path]:
             Section("Environment", [Table(["what", "value"], pairs, left=2)]),
         ],
     )
-    write_atomically(output / "ablation.md", to_markdown(document))
-    write_atomically(output / "ablation.html", to_html(document))
+    write_text(output / "ablation.md", to_markdown(document))
+    write_text(output / "ablation.html", to_html(document))
     return [output / "ablation.md", output / "ablation.html"]
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from dataset_scripts.convert.pipeline import ConvertSettings, check_unfinished, convert, work_folder
 from dataset_scripts.convert.source import finehard_source
 from dataset_scripts.download import DownloadSettings
+from dataset_scripts.locking import writing
 from dataset_scripts.report import Report
 
 
@@ -93,10 +94,11 @@ def main(arguments: list[str] | None = None) -> None:
             drafts = sum(1 for _ in source.drafts(urls))
             print(f"{urls}\n{drafts:,} records would be looked for; nothing was written")
             return
-        check_unfinished(options.output, settings.split, options.retry)  # before URL lists are read
-        work = work_folder(options.output, settings.split) / "source"
-        source = finehard_source(options.root, work, urls, options.images, options.img2dataset, limits)
-        manifest = convert(source, options.output, settings, options.retry)
+        with writing(options.output):
+            check_unfinished(options.output, settings.split, options.retry)  # before URL lists are read
+            work = work_folder(options.output, settings.split) / "source"
+            source = finehard_source(options.root, work, urls, options.images, options.img2dataset, limits)
+            manifest = convert(source, options.output, settings, options.retry)
     except (ValueError, OSError) as error:
         refuse(error)
     if urls.kept or urls.problems:

@@ -12,11 +12,12 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from dataset_scripts.ahead import in_order
-from dataset_scripts.atomic import write_json
+from dataset_scripts.atomic import replacing, write_json
 from dataset_scripts.convert.plan import Plan
 from dataset_scripts.convert.source import Draft, Source, with_boxes
 from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.images import BadImage, CheckedImage, check_image
+from dataset_scripts.locking import writing
 from dataset_scripts.paths import UnsafePath
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_manifest
@@ -181,12 +182,14 @@ def work_folder(output: Path, split: str) -> Path:
 
 
 def check_unfinished(output: Path, split: str, retry: bool) -> None:
-    """Refuses to write over a finished conversion.
+    """Refuses to write over a finished conversion, whose work folder is cleared if a kill left it.
 
     Raises:
         ValueError: it is finished, and nothing is to be retried.
     """
-    finished = manifest_path(output, split)
+    finished, work = manifest_path(output, split), work_folder(output, split)
+    if finished.is_file() and (work / "finished").is_file():
+        shutil.rmtree(work)
     if finished.is_file() and not retry:
         raise ValueError(
             f"{finished} says that this conversion is finished; pass retry (--retry) to try again what was left out, "
@@ -214,12 +217,14 @@ def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool
         ValueError: the folder holds another conversion, nothing could be converted, or a fault was found with
             ``on_bad="raise"``.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        return _convert(source, output, settings, retry)
+
+
+def _convert(source: Source, output: Path, settings: ConvertSettings, retry: bool) -> dict[str, Any]:
     work, finished = work_folder(output, settings.split), manifest_path(output, settings.split)
     left_out = output / f"{settings.split}-left_out.jsonl"
     check_unfinished(output, settings.split, retry)
-    if finished.is_file() and (work / "finished").is_file():  # killed while it cleared up
-        shutil.rmtree(work)
     work.mkdir(exist_ok=True)
     _check_same_run(work, {**settings.of_result(), "source": source.name, "revision": source.revision, "retry": retry})
     state = _State.load(work / "state.json") if (work / "state.json").is_file() else _State()
@@ -253,8 +258,8 @@ def convert(source: Source, output: Path, settings: ConvertSettings, retry: bool
             )
         )
     annotations = before["annotations"] if before else report.as_dict()
-    shutil.copyfile(work / "left_out.jsonl", work / "left_out.copy")
-    (work / "left_out.copy").replace(left_out)
+    with replacing(left_out) as part:
+        shutil.copyfile(work / "left_out.jsonl", part)
     write_manifest(
         output,
         settings.split,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dataset_scripts.atomic import write_text
 from eval.report.content import report
 from eval.report.html import to_html
 from eval.report.markdown import to_markdown
 from eval.report.model_index import model_index_yaml
-from eval.results import Result, load_result, write_atomically, write_results
+from eval.results import Result, load_result, write_results
 
 
 def load_run(folder: Path) -> dict[str, Result]:
@@ -48,5 +49,5 @@ def write_report(
         "model-index.yml": model_index_yaml(results, model),
     }
     for name, text in texts.items():
-        write_atomically(folder / name, text)
+        write_text(folder / name, text)
     return [write_results(results, folder / "results.json"), *[folder / name for name in texts]]

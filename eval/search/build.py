@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from dataset_scripts.atomic import replacing, write_text
+from dataset_scripts.locking import writing
 from eval.embed import Embedder
 from eval.images import Boxes
-from eval.results import write_atomically
 from eval.search.source import Collection, slices
 
 SETTINGS_FILE = "settings.json"
@@ -64,12 +64,18 @@ def build(
         index_type: for faiss.index_factory: "Flat" (exact) up to a few million vectors, "IVF4096,PQ64" beyond.
 
     Raises:
-        ValueError: for a folder that holds embeddings made otherwise, settings out of range, or without FAISS.
+        ValueError: for a folder that holds embeddings made otherwise or that another command writes to, settings out of range, or without FAISS.
     """
     require_faiss()
     if grid < 0 or shard_size < 1:
         raise ValueError(f"grid must be at least 0 and shard_size at least 1; got {grid} and {shard_size}.")
-    output = Path(output)
+    with writing(Path(output)):
+        return _build(collection, embedder, Path(output), grid, shard_size, index_type)
+
+
+def _build(
+    collection: Collection, embedder: Embedder, output: Path, grid: int, shard_size: int, index_type: str
+) -> Summary:
     _check_settings(output, _settings(collection, embedder, grid, shard_size))
     started, now, changed = time.perf_counter(), 0, 0
     shards = list(slices(len(collection.images), shard_size))
@@ -154,10 +160,8 @@ def grid_boxes(grid: int) -> np.ndarray:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
 
 
 def _write_index(output: Path, shards: int, index_type: str) -> int:
@@ -183,9 +187,8 @@ def _write_index(output: Path, shards: int, index_type: str) -> int:
             ) from None
     for table in read_shards(output, shards, ["embedding"]):
         index.add(matrix_of(table))
-    temporary = output / f".{INDEX_FILE}.{os.getpid()}"
-    faiss.write_index(index, str(temporary))
-    os.replace(temporary, output / INDEX_FILE)
+    with replacing(output / INDEX_FILE) as part:
+        faiss.write_index(index, str(part))
     return index.ntotal
 
 
@@ -210,7 +213,7 @@ def _settings(collection: Collection, embedder: Embedder, grid: int, shard_size:
 def _check_settings(output: Path, settings: dict[str, Any]) -> None:
     path = output / SETTINGS_FILE
     if not path.exists():
-        return write_atomically(path, json.dumps(settings, indent=2) + "\n")
+        return write_text(path, json.dumps(settings, indent=2) + "\n")
     found = json.loads(path.read_text(encoding="utf-8"))
     changed = [name for name in settings if found.get(name) != settings[name]]
     if changed:

@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from dataset_scripts.atomic import write_text
 from eval.report.html import page
-from eval.results import write_atomically
 
 NormalizedBox = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
 LONGEST = 640  # pixels of the longer side of an image in a page
@@ -63,5 +63,5 @@ def draw_boxed(axis: Any, image: Image.Image, box: NormalizedBox, place: Normali
 
 def write_page(path: Path, title: str, body: str) -> Path:
     """Write `body` (HTML) as a page."""
-    write_atomically(path, page(title, f"<h1>{escape(title)}</h1>\n{body}"))
+    write_text(path, page(title, f"<h1>{escape(title)}</h1>\n{body}"))
     return path

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dataset_scripts.atomic import write_text
 from eval.adapters.base import ModelAdapter
 from eval.embed import Embedder
 from eval.images import Boxes, MemoryImage
 from eval.report.document import Cell, Document, Section, Table
 from eval.report.html import table_html
 from eval.report.markdown import to_markdown
-from eval.results import write_atomically
 from eval.visualize.caption_figure import caption_figure
 from eval.visualize.pages import NormalizedBox, image_tag, with_box, write_page
 
@@ -77,7 +77,7 @@ def write_caption_table(
     caption_figure(folder / "captions.png", image, box, table, title, NOTE)
     body = f"<figure>{image_tag(with_box(image, box), 'the image with its box')}</figure>{table_html(table)}<p>{escape(NOTE)}</p>"
     write_page(folder / "captions.html", title, body)
-    write_atomically(folder / "captions.md", to_markdown(Document(title, NOTE, [Section("Scores", [table])])))
+    write_text(folder / "captions.md", to_markdown(Document(title, NOTE, [Section("Scores", [table])])))
     return [folder / name for name in ("captions.html", "captions.md", "captions.png")]
 
 

@@ -201,7 +201,7 @@ def test_faults_are_found_before_the_first_task_computes(make_data, tmp_path, mo
     (data / "fgovd/e_attributes_llava.jsonl").write_text(easy)
     with pytest.raises(ValueError, match=r"task fgovd, easy, row 0, .*wholly outside"):
         run(data, tmp_path / "out", "--dry_run", "--task_options", "fgovd.subsets=hard,easy")
-    monkeypatch.setattr("color_model.ColorModel.dense_kind", None)
+    monkeypatch.setattr("tests.eval.color_model.ColorModel.dense_kind", None)
     with pytest.raises(ValueError, match="has no region features from dense maps"):
         run(data, tmp_path / "out", "--dry_run")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
+from dataset_scripts.locking import writing
 
 from .recipe import Recipe
 from .sources import plan_units, unit_size
@@ -119,14 +120,10 @@ def describe(recipe: Recipe, input: str | Path, output: str | Path) -> str:
 
 @contextmanager
 def exclusive(output: Path) -> Iterator[None]:
-    """One run at a time on this folder (and machine); waits for workers of a killed run to notice its end."""
+    """One run at a time on this folder; waits for workers of a killed run to notice its end."""
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / ".run.lock", "a") as run, open(work / ".workers.lock", "a") as old_workers:
-        try:
-            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"Another run is writing to {output}; wait for it, or use another --output.") from error
+    with writing(output), open(work / ".workers.lock", "a") as old_workers:
         fcntl.flock(old_workers, fcntl.LOCK_EX)
         fcntl.flock(old_workers, fcntl.LOCK_UN)
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, List, Value
 
+from dataset_scripts.atomic import replacing
 from dataset_scripts.schema import FEATURES
 
 # What travels from step to step: a record without its image, with the expressions and the reasons of failures.
@@ -33,13 +33,9 @@ def write_shard(path: Path, rows: list[dict[str, Any]], features: Features, stat
     schema = features.arrow_schema
     table = pa.Table.from_pylist(rows, schema=schema)
     table = table.replace_schema_metadata({**schema.metadata, _STATISTICS: json.dumps(statistics).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    # few rows a group: images are large, and a viewer or a streaming reader takes one group at a time
-    pq.write_table(table, part, row_group_size=100 if "image" in features else None)
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with replacing(path) as part:
+        # few rows a group: images are large, and a viewer or a streaming reader takes one group at a time
+        pq.write_table(table, part, row_group_size=100 if "image" in features else None)
 
 
 def record_shards(folder: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from tests.dataset_scripts.curation.chat_server import completion, serve
 from tests.dataset_scripts.curation.curation_models import scene, write_scenes
+from tests.dataset_scripts.held import held
 
 TEXT = {"shard_size": 4, "steps": {"expressions": {}, "negatives": {}, "quality": {"text_bias": False}}}
 
@@ -121,9 +122,7 @@ def test_other_settings_are_not_mixed_in(run, finehard):
 
 
 def test_a_second_run_on_the_same_folder_is_refused(run, finehard):
-    from dataset_scripts.curation.engine.pipeline import exclusive
-
-    with exclusive(run[0]), pytest.raises(ValueError, match="Another run"):
+    with held(run[0]), pytest.raises(ValueError, match=r"another command is writing to .*: process \d+ on"):
         curate(make_recipe(TEXT), finehard, run[0], workers=1)
 
 
