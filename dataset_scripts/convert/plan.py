@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from dataset_scripts.atomic import write_json
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.report import Report
+from dataset_scripts.units import UnitCheck
 
 _BUCKET_BYTES = 8 << 20
 _BUFFER_BYTES = 64 << 20  # over all buckets, before they are written
@@ -77,6 +78,7 @@ class Plan:
         folder.mkdir(parents=True)
         plan = cls(folder, max(1, -(-source.annotation_bytes // _BUCKET_BYTES)), 0, seed)
         waiting: dict[int, list[str]] = defaultdict(list)
+        units: dict[str, UnitCheck] = defaultdict(UnitCheck)
         size = 0
 
         def flush() -> None:
@@ -90,6 +92,11 @@ class Plan:
             with report.entry(str(draft["source_id"])):
                 draft["source_id"].encode()  # a shard holds UTF-8
                 line = json.dumps(draft) + "\n"  # a row of the Hub may hold what no JSON does
+                if "box_format" in draft and isinstance(draft["regions"], list):
+                    for info in draft["regions"]:
+                        units[draft["box_format"]].add(
+                            info.get("bbox") if isinstance(info, dict) else None, draft["box_format"]
+                        )
             if line is None:
                 continue
             waiting[_rank(draft["source_id"], seed) % plan.buckets].append(line)
@@ -99,6 +106,8 @@ class Plan:
                 flush()
                 size = 0
         flush()
+        for box_format, check in units.items():
+            check.refuse(box_format, source.name)
         content = {"buckets": plan.buckets, "drafts": plan.drafts, "seed": seed, "report": report.as_dict()}
         write_json(folder / "plan.json", content)
         return plan

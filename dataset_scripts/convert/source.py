@@ -16,11 +16,13 @@ from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
 from dataset_scripts.images import CheckedImage
 from dataset_scripts.records import clean_record, clean_regions, to_fractions
 from dataset_scripts.report import Report
+from dataset_scripts.units import is_in_fractions
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
 
 # A record of the schema whose ``image`` is the text that an ImageSource understands. With a key ``box_format`` its
-# regions are still as received, with boxes in pixels, until the image and so its size is known.
+# regions are still as received, with boxes in pixels, until the image and so its size is known; ``size`` is the width
+# and height that these boxes refer to, where it was declared.
 Draft = dict[str, Any]
 
 
@@ -28,16 +30,23 @@ def with_boxes(draft: Draft, image: CheckedImage, report: Report) -> Draft:
     """The draft with its regions checked and in fractions of the image, if they are not yet."""
     if "box_format" not in draft:
         return draft
-    rest = {name: value for name, value in draft.items() if name != "box_format"}
-    infos = draft["regions"]
+    rest = {name: value for name, value in draft.items() if name not in ("box_format", "size")}
+    box_format, infos = draft["box_format"], draft["regions"]
+    size = draft.get("size") or (image.width, image.height)
     if isinstance(infos, list):
         infos = [
-            {**info, "bbox": to_fractions(info.get("bbox"), draft["box_format"], image.width, image.height)}
-            if isinstance(info, dict)
-            else info
-            for info in infos
+            {**info, "bbox": to_fractions(info.get("bbox"), box_format, *size)} if isinstance(info, dict) else info
+            for number, info in enumerate(infos)
+            if not (isinstance(info, dict) and _is_in_other_unit(info.get("bbox"), draft, number, report))
         ]
     return {**rest, "regions": clean_regions(infos, draft["source_id"], report)}
+
+
+def _is_in_other_unit(box: object, draft: Draft, number: int, report: Report) -> bool:
+    if draft["box_format"] == "normalized" or not is_in_fractions(box, draft["box_format"]):
+        return False
+    report.bad("box in fractions where pixels are declared", f"{draft['source_id']} region {number}", box)
+    return True
 
 
 @dataclass

@@ -31,6 +31,10 @@ def _add_columns(parser: argparse.ArgumentParser, image: bool = True) -> None:
     group.add_argument("--regions-column", default=None, help="list of bbox, short_expr, long_expr, negatives, score")
     group.add_argument("--id-column", default=None)
     group.add_argument(
+        "--width-column", default=None, help="width in pixels of the image that the boxes were drawn in"
+    )
+    group.add_argument("--height-column", default=None, help="its height")
+    group.add_argument(
         "--box-format", choices=_BOX_FORMATS, default=defaults.box_format, help="the latter two in pixels"
     )
 
@@ -44,6 +48,8 @@ def _columns(options: argparse.Namespace) -> Columns:
         short_caption=options.short_caption_column,
         regions=options.regions_column,
         source_id=options.id_column,
+        width=options.width_column,
+        height=options.height_column,
         box_format=options.box_format,
     )
 
@@ -55,9 +61,10 @@ def _source(options: argparse.Namespace) -> Source:
         case "flickr30k":
             return flickr30k_source(options.annotations, options.images)
         case "referring":
-            return referring_source(options.file, options.images, options.box_format)
+            return referring_source(options.file, options.images, options.box_format, options.instances)
         case "table":
-            return table_source(options.file, options.images or str(options.file.parent), _columns(options))
+            folder = options.images or str(options.file.parent)
+            return table_source(options.file, folder, _columns(options), options.encoding)
         case "webdataset":
             return webdataset_source(options.folder, _columns(options))
         case _:
@@ -82,17 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         "coco", "COCO captions, and instances as regions; instances alone name what is in the boxes as the caption"
     )
     one.add_argument("captions", type=Path, nargs="?", default=None, help="captions_*.json")
-    one.add_argument("--instances", type=Path, default=None, help="instances_*.json")
+    one.add_argument("--instances", type=Path, default=None, help="instances_*.json or lvis_*.json")
     one.add_argument("--images", required=True, help="folder or URL of the images")
     one = add("flickr30k", "Flickr30k Entities")
     one.add_argument("annotations", type=Path, help="folder with Sentences/ and Annotations/")
     one.add_argument("--images", required=True, help="folder or URL of the images")
     one = add("referring", "referring expressions as JSON")
     one.add_argument("file", type=Path, help=".json or .jsonl")
+    one.add_argument("--instances", type=Path, default=None, help="RefCOCO's instances.json, with the boxes by ann_id")
     one.add_argument("--images", required=True, help="folder or URL of the images")
     one.add_argument("--box-format", choices=_BOX_FORMATS, default="xywh")
     one = add("table", "a CSV, TSV, JSON or JSON lines file beside a folder of images")
     one.add_argument("file", type=Path)
+    one.add_argument("--encoding", default=None, help="of the file, such as cp1252; by default UTF-8 or its mark's")
     one.add_argument("--images", default=None, help="folder or URL of the images; by default the file's folder")
     _add_columns(one)
     one = add("webdataset", "WebDataset tars")

@@ -7,14 +7,17 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.formats.coco import declared_size
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.own_data.coco import fingerprint_files, join_captions
-from dataset_scripts.records import clean_regions, clean_text, to_fractions
+from dataset_scripts.own_data.mapping import fingerprint_files, join_captions
+from dataset_scripts.records import clean_text
 from dataset_scripts.report import Report
 
-_PHRASE = re.compile(r"\[/EN#(\d+)(?:/[^ \]]+)* ([^\]]+)\]")
+# Each part excludes what ends it, so that a bracket that is never closed is read once.
+_PHRASE = re.compile(r"\[/EN#(\d+)(?:/[^ \[\]]*)? ([^\[\]]+)\]")
 
 
 def parse_sentence(line: str) -> tuple[str, list[tuple[str, str]]]:
@@ -23,10 +26,15 @@ def parse_sentence(line: str) -> tuple[str, list[tuple[str, str]]]:
     return re.sub(r" ([.,;!?'])", r"\1", _PHRASE.sub(r"\2", line)).strip(), pairs
 
 
-def _boxes(path: Path) -> tuple[float, float, dict[str, list[list[float]]]]:
-    """Width, height, and the boxes of each entity in pixels."""
+def _boxes(path: Path) -> tuple[tuple[float, float] | None, dict[str, list[list[float]]]]:
+    """Size in pixels, and the boxes of each entity.
+
+    Raises:
+        Exception: whatever a damaged file makes of it.
+    """
     tree = ElementTree.parse(path)
-    width, height = (float(tree.findtext(f"size/{side}") or "nan") for side in ("width", "height"))
+    sides = [tree.findtext(f"size/{side}") for side in ("width", "height")]
+    size = declared_size(*(None if side is None else float(side) for side in sides))
     boxes: dict[str, list[list[float]]] = defaultdict(list)
     for thing in tree.iter("object"):
         box = thing.find("bndbox")
@@ -34,7 +42,36 @@ def _boxes(path: Path) -> tuple[float, float, dict[str, list[list[float]]]]:
             corners = [float(box.findtext(edge) or "nan") for edge in ("xmin", "ymin", "xmax", "ymax")]
             for name in thing.iter("name"):
                 boxes[(name.text or "").strip()].append(corners)
-    return width, height, boxes
+    return size, boxes
+
+
+def _draft(path: Path, annotations: Path, report: Report) -> Draft | None:
+    captions, phrases = [], defaultdict(list)
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        text, pairs = parse_sentence(line)
+        if (text := clean_text(text, "caption", path.name, report)) is not None:
+            captions.append(text)
+            for entity, phrase in pairs:
+                phrases[entity].append(phrase)
+    long, short = join_captions(captions)
+    if short is None:
+        report.bad("record without a caption", path.name)
+        return None
+    size, boxes = None, {}
+    with report.entry(f"{path.stem}.xml", "boxes are missing or damaged"):
+        size, boxes = _boxes(annotations / "Annotations" / f"{path.stem}.xml")
+    regions: list[dict[str, Any]] = []
+    for entity, found in boxes.items():
+        if entity not in phrases:
+            continue
+        if len(found) > 1:
+            report.missing("phrase of several boxes", f"{path.name} entity {entity}")
+            continue
+        by_length = sorted(phrases[entity], key=len)
+        regions.append({"bbox": found[0], "short_expr": by_length[0], "long_expr": by_length[-1]})
+    name = f"{path.stem}.jpg"
+    draft = {"image": name, "caption": long, "short_caption": short, "regions": regions, "source_id": name}
+    return draft | {"box_format": "xyxy"} | ({"size": size} if size else {})
 
 
 def flickr30k_source(annotations: Path, images: str) -> Source:
@@ -56,40 +93,11 @@ def flickr30k_source(annotations: Path, images: str) -> Source:
     def drafts(report: Report) -> Iterator[Draft]:
         for path in sentences:
             report.keep("records read")
-            captions, phrases = [], defaultdict(list)
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                text, pairs = parse_sentence(line)
-                if (text := clean_text(text, "caption", path.name, report)) is not None:
-                    captions.append(text)
-                    for entity, phrase in pairs:
-                        phrases[entity].append(phrase)
-            long, short = join_captions(captions)
-            if short is None:
-                report.bad("record without a caption", path.name)
-                continue
-            infos = []
-            try:
-                width, height, boxes = _boxes(annotations / "Annotations" / f"{path.stem}.xml")
-            except (FileNotFoundError, ElementTree.ParseError, ValueError) as error:
-                report.bad("boxes are missing or damaged", path.name, error)
-                width = height = 1.0
-                boxes = {}
-            for entity, found in boxes.items():
-                if entity not in phrases:
-                    continue
-                if len(found) > 1:
-                    report.bad("phrase of several boxes", f"{path.name} entity {entity}")
-                    continue
-                by_length = sorted(phrases[entity], key=len)
-                box = to_fractions(found[0], "xyxy", width, height)
-                infos.append({"bbox": box, "short_expr": by_length[0], "long_expr": by_length[-1]})
-            yield {
-                "image": f"{path.stem}.jpg",
-                "caption": long,
-                "short_caption": short,
-                "regions": clean_regions(infos, path.stem, report),
-                "source_id": f"{path.stem}.jpg",
-            }
+            draft = None
+            with report.entry(path.name):
+                draft = _draft(path, annotations, report)
+            if draft is not None:
+                yield draft
 
     size = sum(path.stat().st_size for path in sentences)
     return Source("flickr30k_entities", fingerprint_files([annotations]), drafts, FolderImages(images), size)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset, Image, load_dataset
 
 from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.formats.objects import category_names
 from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row
 from dataset_scripts.report import Report
+
+_BLOCK = 1000  # rows that are read together
 
 
 @dataclass
@@ -21,7 +25,7 @@ class RowImages:
     readers: int = 4
 
     def read(self, image: str) -> bytes:
-        value = self.rows[int(image)]["image"]
+        value = self.rows[int(image)][self.rows.column_names[0]]
         if value is None:
             raise MissingImage("row has no image")
         if value["bytes"] is not None:
@@ -29,8 +33,43 @@ class RowImages:
         try:
             with open(value["path"], "rb") as file:
                 return file.read()
-        except (FileNotFoundError, TypeError) as error:
+        except (OSError, TypeError) as error:
             raise MissingImage("image file is missing") from error
+
+
+def _rows(texts: Dataset, name: str, report: Report) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Place, number and content of each row; of a block that cannot be read, such as one with broken UTF-8, row by row."""
+    for start in range(0, len(texts), _BLOCK):
+        numbers = range(start, min(start + _BLOCK, len(texts)))
+        block: list[dict[str, Any] | None] | None = None
+        try:
+            columns = texts[start : numbers.stop]
+            block = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        except Exception:  # found out row by row
+            block = None
+        for number in numbers:
+            where = f"{name}[{number}]"
+            report.keep("records read")
+            row = block[number - start] if block is not None else None
+            if block is None:
+                with report.entry(where, "row cannot be read"):
+                    row = texts[number]
+            if row is not None:
+                yield where, number, row
+
+
+def _with_names(row: dict[str, Any], column: str, names: list[str]) -> dict[str, Any]:
+    """The row with the numbers of its categories as words."""
+
+    def words(category: Any) -> Any:
+        if isinstance(category, list | tuple):
+            return [words(one) for one in category]
+        return names[category] if category is not None and category >= 0 else None
+
+    objects = row[column]
+    if isinstance(objects, dict):
+        return {**row, column: {**objects, "category": words(objects["category"])}}
+    return {**row, column: [{**one, "category": words(one["category"])} for one in objects or []]}
 
 
 def hub_source(
@@ -44,23 +83,31 @@ def hub_source(
         split, config, revision: as ``load_dataset`` takes them.
 
     Raises:
-        ValueError: the set lacks a column, or the image column holds no images.
+        ValueError: there is no such set, it lacks a column, or the image column holds no images.
     """
-    rows = load_dataset(name, config, split=split, revision=revision)
+    try:
+        rows = load_dataset(name, config, split=split, revision=revision)
+    except Exception as error:  # not found, no network, no such split, files that are not what they are called
+        raise ValueError(
+            f"the data set {name!r} cannot be loaded (config {config!r}, split {split!r}): {error}. It must be a "
+            "repository of the Hub or a folder that `datasets.load_dataset` reads"
+        ) from error
     check_columns(columns, set(rows.column_names), name)
     if not isinstance(rows.features[columns.image], Image):
         raise ValueError(
             f"column {columns.image!r} of {name} is {rows.features[columns.image]}, not an Image; if it holds paths or "
             "URLs, save the table as CSV and use the converter for tables"
         )
-    pictures = rows.select_columns([columns.image]).rename_column(columns.image, "image")
-    pictures = pictures.cast_column("image", Image(decode=False))
+    pictures = rows.select_columns([columns.image]).cast_column(columns.image, Image(decode=False))
     texts = rows.remove_columns([columns.image])
+    names = category_names(rows.features.get(columns.regions))
 
     def drafts(report: Report) -> Iterator[Draft]:
-        for number, row in enumerate(texts):
-            report.keep("records read")
-            draft = draft_from_row(row, columns, str(number), f"{split}/{number}", report)
+        for where, number, row in _rows(texts, split, report):
+            draft = None
+            with report.entry(where):
+                row = _with_names(row, columns.regions, names) if names else row
+                draft = draft_from_row(row, columns, str(number), f"{split}/{number}", where, report)
             if draft is not None:
                 yield draft
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import io
 import json
+import tokenize
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dataset_scripts.convert.source import Draft
+from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.formats.coco import declared_size
+from dataset_scripts.formats.objects import list_of_objects
 from dataset_scripts.records import BoxFormat, clean_text
 from dataset_scripts.report import Report
+
+_ROLES = ("image", "caption", "short_caption", "regions", "source_id", "width", "height")
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which column holds what; a dot reaches into a nested one, such as ``json.caption``.
 
-    ``regions`` is a list (or its JSON text) of objects with ``bbox``, ``short_expr``, ``long_expr``, ``negatives`` and
-    ``score``, of which the box and one expression are needed.
+    A caption may be a text, a list of texts, or the text of such a list. ``regions`` is a list of objects (or an object
+    of parallel lists, or the JSON text of either) with ``bbox``, ``short_expr`` or ``category``, ``long_expr``,
+    ``negatives`` and ``score``, of which the box and one expression are needed. ``width`` and ``height`` are the size
+    in pixels that the boxes refer to, where it is not that of the image as it lies there.
     """
 
     image: str = "image"
@@ -24,11 +37,21 @@ class Columns:
     short_caption: str | None = None
     regions: str | None = None
     source_id: str | None = None
+    width: str | None = None
+    height: str | None = None
     box_format: BoxFormat = "normalized"
 
     def __post_init__(self) -> None:
         if self.caption is None and self.short_caption is None:
             raise ValueError("neither a column for the caption nor one for the short caption is named; one is needed")
+        if (self.width is None) != (self.height is None):
+            raise ValueError(
+                f"the column for the width is {self.width!r} and for the height {self.height!r}; give both or none"
+            )
+
+    def names(self) -> list[str]:
+        """The columns that are named."""
+        return [name for role in _ROLES if (name := getattr(self, role)) is not None]
 
 
 def value_at(row: dict[str, Any], column: str | None) -> Any:
@@ -49,20 +72,74 @@ def check_columns(columns: Columns, present: set[str], where: str) -> None:
     Raises:
         ValueError: naming the column and those that are there.
     """
-    for role in ("image", "caption", "short_caption", "regions", "source_id"):
+    for role in _ROLES:
         name = getattr(columns, role)
         if name is not None and name not in present and name.split(".")[0] not in present:
-            raise ValueError(f"{where} has no column {name!r} for the {role}; it has {sorted(present)}")
+            raise ValueError(f"{where} has no column {name!r} for the {role}; it has {sorted(map(str, present))}")
 
 
-def _text_or_joined(value: Any) -> Any:
-    """Several captions of one image become one text."""
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return " ".join(f"{text.strip().rstrip('.')}." for text in value if text.strip())
-    return value
+def join_captions(captions: Sequence[str]) -> tuple[str | None, str | None]:
+    """(long, short) of an image's captions: all of them as sentences, and the first. A single one is both."""
+    if not captions:
+        return None, None
+    return " ".join(f"{text.rstrip(' .')}." for text in captions), captions[0]
 
 
-def draft_from_row(row: dict[str, Any], columns: Columns, image: str, name: str, report: Report) -> Draft | None:
+_BETWEEN_TEXTS = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+
+
+def _python_list(cell: str) -> list[Any] | None:
+    """The texts of ``['one', "two"]`` as Python writes a list and NumPy an array (without commas); None of all else."""
+    texts = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(cell.strip()).readline):
+            if token.type == tokenize.STRING:
+                texts.append(ast.literal_eval(token.string))
+            elif token.type not in _BETWEEN_TEXTS and token.string not in ("[", "]", ","):
+                return None
+    except Exception:  # it is a text that looks like a list
+        return None
+    return texts
+
+
+def _listed(cell: str) -> list[str] | None:
+    """The texts of a cell that holds a list of them, as JSON or as Python writes it; None of all else."""
+    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        found = _python_list(cell)
+    return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else None
+
+
+def captions_in(value: Any, kind: str, where: str, report: Report) -> list[str]:
+    """The usable captions of a cell: a text, a list of texts, or the text of such a list."""
+    if isinstance(value, str) and (listed := _listed(value)) is not None:
+        value = listed
+    found = [clean_text(one, kind, where, report) for one in (value if isinstance(value, list | tuple) else [value])]
+    return [text for text in found if text is not None]
+
+
+def _regions(row: dict[str, Any], columns: Columns, where: str, report: Report) -> Any:
+    """One object a box, each with an expression: its own, or the name of its category."""
+    value = value_at(row, columns.regions)
+    with report.entry(where, "regions are malformed"):
+        if isinstance(value, str):
+            value = json.loads(value) if value.strip() else None
+        value = list_of_objects(value)
+        if isinstance(value, list | tuple):
+            value = [
+                {"short_expr": one["category"], **one} if isinstance(one, dict) and "category" in one else one
+                for one in value
+            ]
+        return value
+    return None
+
+
+def draft_from_row(
+    row: dict[str, Any], columns: Columns, image: str, name: str, where: str, report: Report
+) -> Draft | None:
     """The draft of a row; None if it has no usable caption, which is counted.
 
     Args:
@@ -70,27 +147,34 @@ def draft_from_row(row: dict[str, Any], columns: Columns, image: str, name: str,
         columns: see :class:`Columns`.
         image: what the source of images knows the image by.
         name: ``source_id`` unless there is a column for it.
+        where: file and place of the row.
         report: counts faults.
     """
     source_id = value_at(row, columns.source_id)
     source_id = str(source_id) if source_id not in (None, "") else name
-    caption = clean_text(_text_or_joined(value_at(row, columns.caption)), "caption", source_id, report)
-    short = clean_text(_text_or_joined(value_at(row, columns.short_caption)), "short caption", source_id, report)
-    if caption is None and short is None:
-        report.bad("record without a caption", source_id)
+    captions = captions_in(value_at(row, columns.caption), "caption", where, report)
+    shorts = captions_in(value_at(row, columns.short_caption), "short caption", where, report)
+    if not captions and not shorts:
+        report.bad("record without a caption", where)
         return None
-    regions = value_at(row, columns.regions)
-    if isinstance(regions, str):
-        try:
-            regions = json.loads(regions) if regions.strip() else []
-        except json.JSONDecodeError:
-            report.bad("regions are no valid JSON", source_id, regions)
-            regions = []
-    return {
+    if columns.short_caption is None and len(captions) > 1:
+        shorts = captions
+    draft: Draft = {
         "image": image,
-        "caption": caption,
-        "short_caption": short,
-        "regions": regions,
+        "caption": captions[0] if len(captions) == 1 else join_captions(captions)[0],
+        "short_caption": shorts[0] if shorts else None,
+        "regions": _regions(row, columns, where, report),
         "source_id": source_id,
         "box_format": columns.box_format,
     }
+    size = declared_size(value_at(row, columns.width), value_at(row, columns.height))
+    return draft | ({"size": size} if size else {})
+
+
+def fingerprint_files(files: list[Path]) -> str:
+    """The revision of a source that consists of a few files or folders."""
+    state = "\n".join(
+        fingerprint(str(path), times=False) if path.is_dir() else f"{path.name} {path.stat().st_size}"
+        for path in files
+    )
+    return hashlib.sha256(state.encode()).hexdigest()[:16]

@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.formats.table import read_table
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.json_stream import DamagedRecord, iterate_records
-from dataset_scripts.own_data.coco import fingerprint_files
-from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, value_at
+from dataset_scripts.json_stream import DamagedRecord
+from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, fingerprint_files, value_at
 from dataset_scripts.report import Report
 
-csv.field_size_limit(1 << 24)  # a cell may hold the regions of an image as JSON
+_LOOKED_AT = 100  # rows, for the columns: an object of JSON lines may lack some
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    if path.suffix in (".csv", ".tsv"):
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-    else:
-        yield from iterate_records(str(path))
+def _draft(row: Any, columns: Columns, where: str, report: Report) -> Draft | None:
+    if isinstance(row, DamagedRecord):
+        report.bad("row is damaged", where, row.text)
+        return None
+    image = value_at(row, columns.image)
+    if not isinstance(image, str) or not image.strip():
+        report.bad("row without an image", where, image)
+        return None
+    image = image.strip().replace("\\", "/")  # a table written on Windows
+    return draft_from_row(row, columns, image, image, where, report)
 
 
-def table_source(path: Path, images: str, columns: Columns) -> Source:
-    """Rows of a ``.csv``, ``.tsv``, ``.json`` or ``.jsonl`` file.
+def table_source(path: Path, images: str, columns: Columns, encoding: str | None = None) -> Source:
+    """Rows of a ``.csv``, ``.tsv``, ``.txt``, ``.json`` or ``.jsonl`` file; see :func:`~dataset_scripts.formats.table.read_table`.
 
     Args:
         path: the file.
         images: folder or URL in which the image column's paths lie.
         columns: which column holds what.
+        encoding: of the file, such as ``"cp1252"``; None: UTF-8, or what a byte-order mark says.
 
     Raises:
         ValueError: the file is empty or lacks a column.
     """
-    first = next((row for row in _rows(path) if isinstance(row, dict)), None)
-    if first is None:
+    names = columns.names()
+    first = [row for _, row in itertools.islice(read_table(path, names, encoding), _LOOKED_AT)]
+    if not first:
         raise ValueError(f"{path} holds no row")
-    check_columns(columns, set(first), str(path))
+    check_columns(columns, {name for row in first if isinstance(row, dict) for name in row}, str(path))
 
     def drafts(report: Report) -> Iterator[Draft]:
-        for number, row in enumerate(_rows(path)):
+        for where, row in read_table(path, names, encoding):
             report.keep("records read")
-            where = f"{path.name}[{number}]"
-            if isinstance(row, DamagedRecord) or not isinstance(row, dict):
-                report.bad("record is no valid JSON object", where, row)
-                continue
-            image = value_at(row, columns.image)
-            if not isinstance(image, str) or not image:
-                report.bad("row without an image", where, image)
-                continue
-            draft = draft_from_row(row, columns, image, image, report)
+            draft = None
+            with report.entry(where):
+                draft = _draft(row, columns, where, report)
             if draft is not None:
                 yield draft
 

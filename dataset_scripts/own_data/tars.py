@@ -10,8 +10,7 @@ from typing import Any
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.image_sources import TarImages
-from dataset_scripts.own_data.coco import fingerprint_files
-from dataset_scripts.own_data.mapping import Columns, draft_from_row
+from dataset_scripts.own_data.mapping import Columns, draft_from_row, fingerprint_files
 from dataset_scripts.report import Report
 from dataset_scripts.tar_files import whole_members
 
@@ -41,7 +40,7 @@ def _samples(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]
                     text = tar.extractfile(member).read().decode("utf-8", "replace")  # type: ignore[union-attr]
                     try:
                         sample[kind] = json.loads(text) if kind == "json" else text
-                    except json.JSONDecodeError:
+                    except (ValueError, RecursionError):
                         report.bad("record is no valid JSON", f"{path.name} {key}", text)
     except (tarfile.TarError, EOFError, OSError) as error:
         report.bad("shard is cut or damaged", path.name, error)
@@ -71,8 +70,9 @@ def webdataset_source(folder: Path, columns: Columns) -> Source:
                 if "image" not in sample:
                     report.bad("sample without an image", f"{path.name} {key}")
                     continue
-                name = f"{path.stem}/{key}"
-                draft = draft_from_row(sample, columns, sample["image"], name, report)
+                draft, where = None, f"{path.name} {key}"
+                with report.entry(where):
+                    draft = draft_from_row(sample, columns, sample["image"], f"{path.stem}/{key}", where, report)
                 if draft is not None:
                     yield draft
 

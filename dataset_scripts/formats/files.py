@@ -1,0 +1,80 @@
+"""What all readers share: JSON files of any encoding, and keys that must be unique."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Hashable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dataset_scripts.json_stream import text_encoding
+from dataset_scripts.report import Fault, Report
+
+
+def read_json(path: Path, encoding: str | None = None) -> Any:
+    """A JSON file; a byte-order mark says its encoding, which is UTF-8 otherwise.
+
+    Raises:
+        ValueError: it is none.
+    """
+    data = path.read_bytes()
+    try:
+        return json.loads(data.decode(text_encoding(data[:4], encoding)))
+    except (ValueError, RecursionError) as error:  # of JSON or of the encoding
+        raise ValueError(f"{path} is not JSON ({error}); download or export it again") from None
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with a list under each of these keys.
+
+    Raises:
+        ValueError: it is none.
+    """
+    content = read_json(path)
+    lacking = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if lacking:
+        raise ValueError(
+            f"{path} has no list {' and no list '.join(lacking)}; it must be a JSON object with {list(keys)}"
+        )
+    return content
+
+
+def read_json_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[str, Any]]:
+    """The place ("FILE, line 3") and the value of each line that is not empty; a line that is no JSON is its ValueError."""
+    with open(path, "rb") as file:
+        name = text_encoding(file.read(4), encoding)
+        file.seek(0)
+        if name == "utf-16":  # its line ends are two bytes
+            file = io.BytesIO(file.read().decode("utf-16", "replace").encode())
+            name = "utf-8"
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    value = json.loads(line.decode(name))
+                except (ValueError, RecursionError) as error:
+                    value = ValueError(str(error))
+                yield f"{path}, line {number}", value
+
+
+def check_unique(key: Hashable, where: str, seen: dict[Any, str], what: str) -> None:
+    """Remembers where a key stands.
+
+    Raises:
+        Fault: it stands elsewhere as well. Nothing can be counted then: what names the key belongs to either.
+    """
+    if key in seen:
+        raise Fault(
+            f"{where} and {seen[key]} have the same {what} {key!r}, which must be unique; were two data sets put together? "
+            "Give the entries of one of them new ones"
+        )
+    seen[key] = where
+
+
+def places(entries: Iterable[Any], path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    """Each entry of a list in a file with its place, such as ``a.json images[3]``."""
+    for number, entry in enumerate(entries):
+        yield f"{path}, {key}[{number}]", entry
+
+
+__all__ = ["Report", "check_unique", "places", "read_json", "read_json_lines", "read_object"]
