@@ -21,6 +21,9 @@ class Fault(ValueError):
 def _shown(received: object) -> str:
     """The beginning of a value, whatever it is: an integer of 5,000 digits and a list in a thousand lists have no text."""
     try:
+        if isinstance(received, Exception):
+            kind = "" if type(received) is ValueError else f"{type(received).__name__}: "
+            return kind + " ".join(str(received).split())[:300]
         return f"{str(received)[:200]!r}"
     except Exception as error:
         return f"a {type(received).__name__} that cannot be shown ({type(error).__name__})"
@@ -31,14 +34,17 @@ class Report:
 
     Args:
         on_bad: ``"skip"`` counts a problem and lists where it was; ``"raise"`` stops at the first.
+        advice: what the error of ``"raise"`` ends with.
     """
 
-    def __init__(self, on_bad: OnBad = "skip") -> None:
+    def __init__(
+        self, on_bad: OnBad = "skip", advice: str = "mend it, or read with on_bad='skip' to count it and go on"
+    ) -> None:
         if on_bad not in ("skip", "raise"):
             raise ValueError(
                 f"on_bad is {on_bad!r}; it must be 'skip' (count and list) or 'raise' (stop at the first)"
             )
-        self.on_bad = on_bad
+        self.on_bad, self.advice = on_bad, advice
         self.kept: Counter[str] = Counter()
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
@@ -62,7 +68,7 @@ class Report:
         """
         shown = "" if received is None else f": {_shown(received)}"
         if self.on_bad == "raise":
-            raise Fault(f"{reason} in {where}{shown}; mend it, or read with on_bad='skip' to count it and go on")
+            raise Fault(f"{reason} in {where}{shown}; {self.advice}")
         self.missing(reason, where + shown)
 
     @contextlib.contextmanager
@@ -81,7 +87,7 @@ class Report:
         except Fault:
             raise
         except Exception as error:  # nobody knows what foreign data make a parser raise
-            self.bad(reason, where, f"{type(error).__name__}: {error}")
+            self.bad(reason, where, error)
 
     def merge(self, other: Report) -> None:
         """Adds the counts of another report."""

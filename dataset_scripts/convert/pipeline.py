@@ -238,9 +238,12 @@ def _convert(source: Source, output: Path, settings: ConvertSettings, retry: boo
             state.images.kept.update(before["images"]["kept"])
     if (planned := Plan.load(work / "plan")) is None:
         report = Report(settings.on_bad)
-        plan = Plan.build(
-            work / "plan", _left_out_source(source, left_out) if retry else source, settings.seed, report
-        )
+        planned_source = _left_out_source(source, left_out) if retry else source
+        try:
+            plan = Plan.build(work / "plan", planned_source, settings.seed, report)
+        except ValueError:
+            (work / "settings.json").unlink()  # nothing is begun: the next call may have other settings
+            raise
     else:
         plan, report = planned
     if retry and state.done == 0:

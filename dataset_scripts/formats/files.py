@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dataset_scripts.json_stream import text_encoding
-from dataset_scripts.report import Fault, Report
+from dataset_scripts.report import Fault
 
 
 def read_json(path: Path, encoding: str | None = None) -> Any:
@@ -40,23 +39,6 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-def read_json_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[str, Any]]:
-    """The place ("FILE, line 3") and the value of each line that is not empty; a line that is no JSON is its ValueError."""
-    with open(path, "rb") as file:
-        name = text_encoding(file.read(4), encoding)
-        file.seek(0)
-        if name == "utf-16":  # its line ends are two bytes
-            file = io.BytesIO(file.read().decode("utf-16", "replace").encode())
-            name = "utf-8"
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    value = json.loads(line.decode(name))
-                except (ValueError, RecursionError) as error:
-                    value = ValueError(str(error))
-                yield f"{path}, line {number}", value
-
-
 def check_unique(key: Hashable, where: str, seen: dict[Any, str], what: str) -> None:
     """Remembers where a key stands.
 
@@ -72,9 +54,6 @@ def check_unique(key: Hashable, where: str, seen: dict[Any, str], what: str) -> 
 
 
 def places(entries: Iterable[Any], path: Path, key: str) -> Iterator[tuple[str, Any]]:
-    """Each entry of a list in a file with its place, such as ``a.json images[3]``."""
+    """Each entry of a list in a file with its place, such as ``a.json, images[3]``."""
     for number, entry in enumerate(entries):
-        yield f"{path}, {key}[{number}]", entry
-
-
-__all__ = ["Report", "check_unique", "places", "read_json", "read_json_lines", "read_object"]
+        yield f"{path.name}, {key}[{number}]" if key else f"{path.name}[{number}]", entry

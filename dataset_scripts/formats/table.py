@@ -108,6 +108,17 @@ def _separated(file: IO[str], path: Path, columns: Sequence[str]) -> Iterator[tu
             yield where, dict(zip(header, cells, strict=False))
 
 
+def read_cells(path: Path, encoding: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Place and cells of each row of a CSV file without a header; a row that is none is a DamagedRecord."""
+    with fsspec.open(str(path), "rb", compression="infer") as file:
+        for number, cells in _csv_rows(iter(open_text(file, encoding)), ","):
+            if cells:
+                yield (
+                    f"{path.name}, line {number}",
+                    DamagedRecord(str(cells)) if isinstance(cells, csv.Error) else cells,
+                )
+
+
 def read_table(path: Path, columns: Sequence[str] = (), encoding: str | None = None) -> Iterator[tuple[str, Any]]:
     """Place and content of each row of a table, as an object of its columns; a row that is none is a DamagedRecord.
 

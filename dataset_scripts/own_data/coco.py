@@ -72,4 +72,4 @@ def coco_source(captions: Path | None, instances: Path | None, images: str) -> S
                 yield draft
 
     size = sum(path.stat().st_size for path in files)
-    return Source(files[0].stem, fingerprint_files(files), drafts, FolderImages(images), size)
+    return Source(files[0].stem, fingerprint_files(files, captions is None), drafts, FolderImages(images), size)

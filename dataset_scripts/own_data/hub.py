@@ -11,7 +11,7 @@ from datasets import Dataset, Image, load_dataset
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.objects import category_names
 from dataset_scripts.image_sources import MissingImage
-from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row
+from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, fingerprint_files
 from dataset_scripts.report import Report
 
 _BLOCK = 1000  # rows that are read together
@@ -111,4 +111,10 @@ def hub_source(
             if draft is not None:
                 yield draft
 
-    return Source(name, revision or rows._fingerprint, drafts, RowImages(pictures), 1000 * len(rows))
+    return Source(
+        name,
+        fingerprint_files([], revision or rows._fingerprint, split, config, columns),
+        drafts,
+        RowImages(pictures),
+        1000 * len(rows),
+    )

@@ -171,10 +171,10 @@ def draft_from_row(
     return draft | ({"size": size} if size else {})
 
 
-def fingerprint_files(files: list[Path]) -> str:
-    """The revision of a source that consists of a few files or folders."""
-    state = "\n".join(
+def fingerprint_files(files: Sequence[Path], *options: object) -> str:
+    """The revision of a source that consists of a few files or folders, read with these options."""
+    state = [
         fingerprint(str(path), times=False) if path.is_dir() else f"{path.name} {path.stat().st_size}"
         for path in files
-    )
-    return hashlib.sha256(state.encode()).hexdigest()[:16]
+    ]
+    return hashlib.sha256("\n".join([*state, *map(repr, options)]).encode()).hexdigest()[:16]

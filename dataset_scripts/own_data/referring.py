@@ -150,4 +150,4 @@ def referring_source(path: Path, images: str, box_format: BoxFormat = "xywh", in
             if draft is not None:
                 yield draft
 
-    return Source(path.stem, fingerprint_files(files), drafts, FolderImages(images), size)
+    return Source(path.stem, fingerprint_files(files, box_format), drafts, FolderImages(images), size)

@@ -56,4 +56,6 @@ def table_source(path: Path, images: str, columns: Columns, encoding: str | None
             if draft is not None:
                 yield draft
 
-    return Source(path.stem, fingerprint_files([path]), drafts, FolderImages(images), path.stat().st_size)
+    return Source(
+        path.stem, fingerprint_files([path], columns, encoding), drafts, FolderImages(images), path.stat().st_size
+    )

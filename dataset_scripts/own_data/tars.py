@@ -77,4 +77,4 @@ def webdataset_source(folder: Path, columns: Columns) -> Source:
                     yield draft
 
     size = sum(path.stat().st_size for path in tars)
-    return Source(folder.name, fingerprint_files([folder]), drafts, TarImages(folder), size // 50 + 1)
+    return Source(folder.name, fingerprint_files([folder], columns), drafts, TarImages(folder), size // 50 + 1)

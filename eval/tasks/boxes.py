@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from dataset_scripts.formats.coco import read_coco
+from dataset_scripts.formats.objects import category_names, list_of_objects
 from eval.box_sizes import COCO_PIXELS, FRACTIONS, SizeRule, add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
 from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, clip_boxes, inside
@@ -18,7 +20,7 @@ from eval.prompts import templates_named
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks, require_classes
 from eval.tasks.base import Task, register, require_some
-from eval.tasks.reading import WHOLE_IMAGE, at, numbers_of, read_json, size_of, text_of
+from eval.tasks.reading import WHOLE_IMAGE, at, check_units, numbers_of, shared_reader, size_of
 
 HUB_COLUMNS = "It needs image and objects, with bbox (x, y, width, height in pixels) and category (a ClassLabel)."
 
@@ -58,8 +60,8 @@ def check_boxes(task: Task, data: BoxData) -> None:
     """Refuse boxes and class lists that do not belong together.
 
     Raises:
-        ValueError: a label outside the class list, fewer than two classes, two classes of one name, no box, or one that is empty or
-            outside its image.
+        ValueError: a label outside the class list, fewer than two classes, two classes of one name, no box, one that is empty or
+            outside its image, or boxes in fractions where pixels are declared.
     """
     require_classes(task.name, len(data.names))
     labels = np.concatenate(data.labels) if data.labels else np.empty(0, np.int64)
@@ -75,6 +77,7 @@ def check_boxes(task: Task, data: BoxData) -> None:
         raise ValueError(
             f"task {task.name}: {len(twice)} class names stand for several classes ({', '.join(twice[:5])}); no answer could be right."
         )
+    check_units(task, data.boxes)
     clip_boxes([boxes.normalized() for boxes in data.boxes], [str(image) for image in data.images])
 
 
@@ -104,64 +107,43 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     return result
 
 
-def read_coco(
-    task: Task, file: Path, images: Path, image_of: Callable[[dict[str, Any]], str] | None = None
-) -> BoxData:
-    """A COCO instances file: images, annotations with xywh pixel boxes, categories.
+def read_instances(task: Task, file: Path, images: Path) -> BoxData:
+    """A COCO or LVIS instances file: images, annotations with xywh pixel boxes, categories.
 
     Crowd annotations and boxes without area are left out and counted. Small, medium and large go by an annotation's `area`, as
     in COCO's own evaluation (there the area of the segment); by the box's part inside the image where it has none.
 
-    Args:
-        image_of: from an image entry to its path below `images`; the default is its file_name.
     Raises:
         ValueError: not such a file; names the entry.
     """
-    content = read_json(task, file)
-    with at(task, str(file), "is not a COCO instances file"):
-        categories, annotations, listed = (list(content[key]) for key in ("categories", "annotations", "images"))
-    index, names = _categories(task, file, categories)
-    boxes: dict[int, list[list[float]]] = {}
-    labels: dict[int, list[int]] = {}
-    areas: dict[int, list[float]] = {}
-    skipped = {"boxes_skipped_crowd": 0, "boxes_skipped_empty": 0}
-    for number, annotation in enumerate(annotations):
-        with at(task, f"{file}, annotations[{number}]"):
-            x, y, w, h = numbers_of(annotation["bbox"], 4, "bbox (x, y, width, height)")
-            if annotation.get("iscrowd"):
-                skipped["boxes_skipped_crowd"] += 1
-            elif not (w > 0 and h > 0):
-                skipped["boxes_skipped_empty"] += 1
-            else:
-                boxes.setdefault(annotation["image_id"], []).append([x, y, x + w, y + h])
-                labels.setdefault(annotation["image_id"], []).append(index[annotation["category_id"]])
-                areas.setdefault(annotation["image_id"], []).append(float(annotation.get("area") or np.nan))
-    sources: list[ImageSource] = []
-    data = BoxData(sources, [], [], names, skipped, [], COCO_PIXELS)
-    for number, entry in enumerate(listed):
-        with at(task, f"{file}, images[{number}]"):
-            if entry["id"] in boxes:
-                path = inside(images, image_of(entry) if image_of else entry["file_name"])
-                size = (float(entry["width"]), float(entry["height"]))
-                sources.append(ImageFile(path, upright=False))
-                _add_boxes(
-                    data, np.array(boxes[entry["id"]], np.float32), size, labels[entry["id"]], areas[entry["id"]]
-                )
-    strays = len(boxes) - len(sources)
-    if strays:
-        raise ValueError(f"{file}: annotations name {strays} images that the file does not list; it is cut or edited.")
-    return data
-
-
-def _categories(task: Task, file: Path, entries: list[Any]) -> tuple[dict[int, int], list[list[str]]]:
-    """Category id → class index, and the classes' names in the order of the ids."""
-    found: dict[int, str] = {}
-    for number, entry in enumerate(entries):
-        with at(task, f"{file}, categories[{number}]"):
-            found[entry["id"]] = text_of(_words(entry["name"]), "name")
-    ordered = sorted(found)
+    with shared_reader(task) as report:
+        coco = read_coco(None, file, report)
     # One name a class, as the published evaluations have it: LVIS also lists synonyms, which are not read.
-    return {category: i for i, category in enumerate(ordered)}, [[found[category]] for category in ordered]
+    with at(task, str(file), "has category ids that cannot be sorted"):
+        ordered = sorted(coco.categories)
+    index = {category: i for i, category in enumerate(ordered)}
+    skipped = {"boxes_skipped_crowd": 0, "boxes_skipped_empty": 0}
+    data = BoxData([], [], [], [[coco.categories[category]] for category in ordered], skipped, [], COCO_PIXELS)
+    for image in coco.images:
+        boxes, labels, areas = [], [], []
+        for thing in image.objects:
+            with at(task, thing.where):
+                x, y, w, h = numbers_of(thing.bbox, 4, "bbox (x, y, width, height)")
+                if thing.crowd:
+                    skipped["boxes_skipped_crowd"] += 1
+                elif not (w > 0 and h > 0):
+                    skipped["boxes_skipped_empty"] += 1
+                else:
+                    boxes.append([x, y, x + w, y + h])
+                    labels.append(index[thing.category])
+                    areas.append(float(thing.area or np.nan))
+        if boxes:
+            with at(task, image.where):
+                if image.size is None:
+                    raise ValueError("width and height of the image are missing")
+                data.images.append(ImageFile(inside(images, image.path), upright=False))
+                _add_boxes(data, np.array(boxes, np.float32), image.size, labels, areas)
+    return data
 
 
 def _add_boxes(
@@ -173,10 +155,6 @@ def _add_boxes(
     data.boxes.append(Boxes(xyxy, size))
     data.labels.append(np.array(labels, np.int64))
     data.areas.append(np.where(np.isnan(areas), of_boxes, areas))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").strip()
 
 
 @dataclass
@@ -205,25 +183,20 @@ class BoxTask(Task):
             ValueError: no such columns, categories without names, or a malformed row.
         """
         rows = self.hub_rows(["image", "objects"])
-        try:
-            objects = rows.features["objects"]
-            category = (objects["category"] if isinstance(objects, dict) else objects.feature["category"]).feature
-            names = [[_words(name)] for name in category.names]
-        except (AttributeError, KeyError, TypeError):
-            raise ValueError(f"task {self.name}: {self.hub} names no categories. {self.columns}") from None
-        data = BoxData([], [], [], names, {"boxes_skipped_empty": 0}, [], COCO_PIXELS)
+        names = category_names(rows.features["objects"])
+        if names is None:
+            raise ValueError(f"task {self.name}: {self.hub} names no categories. {self.columns}")
+        data = BoxData([], [], [], [[name] for name in names], {"boxes_skipped_empty": 0}, [], COCO_PIXELS)
         for i, row in enumerate(rows.remove_columns("image")):
             with at(self, f"{self.hub}, row {i}"):
                 self._add_hub_row(data, DatasetImage(rows, i, upright=False), row)
         return data
 
     def _add_hub_row(self, data: BoxData, image: DatasetImage, row: dict[str, Any]) -> None:
-        objects = row["objects"]
-        found = np.array([numbers_of(box, 4, "bbox") for box in objects["bbox"]], np.float32).reshape(-1, 4)
-        labels = np.array(objects["category"], np.int64)
-        areas = np.array(objects.get("area") or np.full(len(found), np.nan), np.float64)
-        if not len(found) == len(labels) == len(areas):
-            raise ValueError(f"objects holds {len(found)} boxes, {len(labels)} categories and {len(areas)} areas")
+        objects = list_of_objects(row["objects"])
+        found = np.array([numbers_of(one["bbox"], 4, "bbox") for one in objects], np.float32).reshape(-1, 4)
+        labels = np.array([one["category"] for one in objects], np.int64)
+        areas = np.array([one.get("area") or np.nan for one in objects], np.float64)
         usable = (found[:, 2:] > 0).all(1)
         data.skipped["boxes_skipped_empty"] += int((~usable).sum())
         found[:, 2:] += found[:, :2]
@@ -273,4 +246,4 @@ class BoxClassification(BoxTask):
     def read(self) -> BoxData:
         file = self.path(self.annotations, what="instances file")
         folders = [self.images] if self.images != Path() else [Path("test/images"), Path("images")]
-        return read_coco(self, file, self.path(*folders, what="folder of images"))
+        return read_instances(self, file, self.path(*folders, what="folder of images"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from dataset_scripts.formats.captions import Captioned, read_karpathy
+from dataset_scripts.formats.coco import CocoImage
 from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.tasks.base import Task
-from eval.tasks.reading import at, read_json, text_of, texts_of
+from eval.tasks.reading import at, shared_reader, text_of, texts_of
 from eval.tasks.retrieval import retrieve
 
 CaptionRows = list[tuple[ImageSource, list[str]]]
@@ -65,15 +67,17 @@ class CaptionTask(Task):
 
     def read_karpathy(self, file: Path, images: Path, captions: int = 5) -> CaptionRows:
         """The test images of a Karpathy split file, each with its first `captions` sentences."""
-        content = read_json(self, file)
-        with at(self, str(file), "is not a Karpathy split file"):
-            entries = list(content["images"])
-        rows: CaptionRows = []
-        for number, entry in enumerate(entries):
-            with at(self, f"{file}, images[{number}]", "is not of a Karpathy split file"):
-                if entry["split"] == "test":
-                    folder = f"{entry['filepath']}/" if entry.get("filepath") else ""
-                    image = ImageFile(inside(images, f"{folder}{entry['filename']}"), upright=False)
-                    sentences = [sentence["raw"] for sentence in entry["sentences"][:captions]]
-                    rows.append((image, texts_of(sentences, "sentences")))
-        return rows
+        with shared_reader(self) as report:
+            entries = list(read_karpathy(file, ("test",), report))
+        return [self.caption_row(entry, images, entry.path, entry.captions[:captions]) for entry in entries]
+
+    def caption_row(
+        self, entry: Captioned | CocoImage, images: Path, path: str, captions: list[Any]
+    ) -> tuple[ImageSource, list[str]]:
+        """One image below `images` with these captions.
+
+        Raises:
+            ValueError: a path that leaves the folder, or a caption that is no text; names the entry.
+        """
+        with at(self, entry.where):
+            return ImageFile(inside(images, path), upright=False), texts_of(captions, "captions")

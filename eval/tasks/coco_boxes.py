@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from eval.tasks.base import register
-from eval.tasks.boxes import HUB_COLUMNS, BoxData, BoxTask, read_coco
+from eval.tasks.boxes import HUB_COLUMNS, BoxData, BoxTask, read_instances
 
 
 @register
@@ -26,4 +26,4 @@ class CocoBoxes(BoxTask):
 
     def read(self) -> BoxData:
         file = self.path(self.annotations, what="annotation file")
-        return read_coco(self, file, self.path(self.images, what="folder of images"))
+        return read_instances(self, file, self.path(self.images, what="folder of images"))

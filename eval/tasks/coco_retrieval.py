@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from dataset_scripts.formats.coco import CocoImage, read_coco
 from eval.embed import Embedder
-from eval.images import ImageFile, inside
 from eval.names import name_of
 from eval.results import Result
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask
-from eval.tasks.reading import at, read_json, text_of
+from eval.tasks.reading import at, read_json, shared_reader, text_of
 
 
 @register
@@ -48,15 +48,13 @@ Options annotations=FILE and images=FOLDER (the folder that holds val2014/, or t
                 file, self.path(self.images if self.images != Path() else "coco", what="folder of images")
             )
         images = self.path(self.images if self.images != Path() else "coco/val2017", what="folder of images")
-        captions: dict[int, list[str]] = {}
-        with at(self, str(file), "is not a COCO captions file"):
-            annotations, entries = list(content["annotations"]), list(content["images"])
-        for number, annotation in enumerate(annotations):
-            with at(self, f"{file}, annotations[{number}]", "is not of a COCO captions file"):
-                captions.setdefault(annotation["image_id"], []).append(text_of(annotation["caption"], "caption"))
-        rows: CaptionRows = []
-        for number, entry in enumerate(entries):
-            with at(self, f"{file}, images[{number}]", "is not of a COCO captions file"):
-                image = ImageFile(inside(images, entry["file_name"]), upright=False)
-                rows.append((image, captions.get(entry["id"], [])[:5]))
-        return rows
+        with shared_reader(self) as report:
+            entries = read_coco(file, None, report).images
+        return [self.caption_row(entry, images, entry.path, self._captions(entry)) for entry in entries]
+
+    def _captions(self, entry: CocoImage) -> list[str]:
+        texts = []
+        for where, text in entry.captions[:5]:
+            with at(self, where):
+                texts.append(text_of(text, "caption"))
+        return texts

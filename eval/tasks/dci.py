@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from eval.images import ImageFile, inside
+from dataset_scripts.formats.captions import Captioned, read_dci
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask
-from eval.tasks.reading import at, read_json, text_of
+from eval.tasks.reading import at, shared_reader, text_of
 
-CAPTIONS: dict[str, Callable[[dict], str]] = {
-    "extended": lambda entry: f"{entry['short_caption']}\n{entry['extra_caption']}".strip(),
-    "extra": lambda entry: entry["extra_caption"],
-    "short": lambda entry: entry["short_caption"],
+CAPTIONS: dict[str, Callable[[str, str], str]] = {
+    "extended": lambda short, extra: f"{short}\n{extra}".strip(),
+    "extra": lambda short, extra: extra,
+    "short": lambda short, extra: short,
 }
 
 
@@ -45,10 +45,10 @@ class DCI(CaptionTask):
             raise ValueError(f"dci.caption must be one of {', '.join(CAPTIONS)}; got {self.caption!r}.")
         folder = self.path(self.annotations, what="folder of annotations")
         images = self.path(self.images, what="folder of images")
-        rows: CaptionRows = []
-        for file in sorted(folder.glob("*.json")):
-            entry = read_json(self, file)
-            with at(self, str(file), "is not an annotation of DCI"):
-                image = ImageFile(inside(images, entry["image"]), upright=False)
-                rows.append((image, [text_of(CAPTIONS[self.caption](entry), f"the {self.caption} caption")]))
-        return rows
+        with shared_reader(self) as report:
+            entries = list(read_dci(folder, report))
+        return [self.caption_row(entry, images, entry.path, [self._text(entry)]) for entry in entries]
+
+    def _text(self, entry: Captioned) -> str:
+        with at(self, entry.where):
+            return text_of(CAPTIONS[self.caption](*entry.captions), f"the {self.caption} caption")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
-from urllib.parse import urlparse
+from pathlib import Path
+from typing import ClassVar
 
 from eval.tasks.base import register
-from eval.tasks.boxes import HUB_COLUMNS, BoxData, BoxTask, read_coco
+from eval.tasks.boxes import HUB_COLUMNS, BoxData, BoxTask, read_instances
 
 
 @register
 @dataclass
 class LvisBoxes(BoxTask):
-    """1,203 classes; their names, without synonyms. Val images lie in COCO's train2017 and val2017."""
+    """1,203 classes; their names, without synonyms. Val images lie in COCO's train2017 and val2017, as coco_url says."""
 
     name: ClassVar[str] = "lvis_boxes"
     wants: ClassVar[str] = """It wants
@@ -27,9 +26,4 @@ class LvisBoxes(BoxTask):
 
     def read(self) -> BoxData:
         file = self.path(self.annotations, what="annotation file")
-        return read_coco(self, file, self.path(self.images, what="folder of images"), _below_coco)
-
-
-def _below_coco(entry: dict[str, Any]) -> str:
-    """`train2017/ID.jpg` from coco_url: LVIS entries have no file_name."""
-    return "/".join(PurePosixPath(urlparse(entry["coco_url"]).path).parts[-2:])
+        return read_instances(self, file, self.path(self.images, what="folder of images"))

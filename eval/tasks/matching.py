@@ -16,6 +16,7 @@ from eval.metrics import top_k_accuracy
 from eval.results import Result, Score
 from eval.scoring import accuracy_score, gathered_scores, match_score
 from eval.tasks.base import Task, require_some
+from eval.tasks.reading import check_units
 
 CLASS_ROWS = 30  # of a class in a subset; fewer leave an interval wider than ±15 points
 CLASSES_SHOWN = 20  # so that a breakdown stays a table one can read
@@ -50,7 +51,7 @@ def check_matches(task: Task, subsets: Mapping[str, Sequence[MatchRow]]) -> None
     """Refuse rows that cannot be scored.
 
     Raises:
-        ValueError: a row without negatives; a box that is empty or outside its image.
+        ValueError: a row without negatives; a box that is empty or outside its image; boxes in fractions where pixels are declared.
     """
     for name, rows in subsets.items():
         bare = [i for i, row in enumerate(rows) if len(row.texts) < 2]
@@ -58,8 +59,12 @@ def check_matches(task: Task, subsets: Mapping[str, Sequence[MatchRow]]) -> None
             raise ValueError(
                 f"task {task.name}, {name}: row {bare[0]} has no negative caption ({len(bare)} such rows); nothing to choose from."
             )
-        boxes = [Boxes(np.asarray(row.box, np.float32)[None], row.size).normalized() for row in rows]
-        clip_boxes(boxes, [f"task {task.name}, {name}, row {i}, {row.image}" for i, row in enumerate(rows)])
+        boxes = [Boxes(np.asarray(row.box, np.float32)[None], row.size) for row in rows]
+        check_units(task, boxes)
+        clip_boxes(
+            [box.normalized() for box in boxes],
+            [f"task {task.name}, {name}, row {i}, {row.image}" for i, row in enumerate(rows)],
+        )
 
 
 def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence[MatchRow]]) -> MatchSet:

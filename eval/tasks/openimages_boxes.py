@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from dataset_scripts.formats.open_images import read_boxes, read_classes
 from eval.images import Boxes, ImageFile, inside
 from eval.tasks.base import register
 from eval.tasks.boxes import HUB_COLUMNS, BoxData, BoxTask
-from eval.tasks.reading import at, text_of
+from eval.tasks.reading import at, shared_reader
 
 
 @register
@@ -33,46 +33,30 @@ class OpenImagesBoxes(BoxTask):
 
     def read(self) -> BoxData:
         images = self.path(self.images, what="folder of images")
-        names, index = self._classes()
-        paths: dict[str, Path] = {}
-        boxes: dict[str, list[list[float]]] = {}
-        labels: dict[str, list[int]] = {}
+        with shared_reader(self) as report:
+            classes = read_classes(self.path(self.classes, what="class list"), report)
+            lines = list(read_boxes(self.path(self.annotations, what="annotation file"), classes, report))
+        index = {label: i for i, label in enumerate(classes)}
         skipped = {"boxes_skipped_group": 0, "boxes_skipped_empty": 0}
-        file = self.path(self.annotations, what="annotation file")
-        wrong = f"malformed, or a class that {self.classes.name} does not list"
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines), 2):
-                with at(self, f"{file}, line {number}", wrong):
-                    x1, x2, y1, y2 = (float(row[name]) for name in ("XMin", "XMax", "YMin", "YMax"))
-                    label, group, key = index[row["LabelName"]], row["IsGroupOf"] == "1", row["ImageID"]
-                    key.encode("utf-8")  # bytes that are no UTF-8 fail here, on their line
-                    if key not in paths:
-                        paths[key] = inside(images, f"{key}.jpg")
-                if group:
-                    skipped["boxes_skipped_group"] += 1
-                elif not (x2 > x1 and y2 > y1):
-                    skipped["boxes_skipped_empty"] += 1
-                else:
-                    boxes.setdefault(key, []).append([x1, y1, x2, y2])
-                    labels.setdefault(key, []).append(label)
+        paths: dict[str, Path] = {}
+        boxes: dict[str, list[tuple[float, ...]]] = {}
+        labels: dict[str, list[int]] = {}
+        for line in lines:
+            if line.image not in paths:
+                with at(self, line.where):
+                    paths[line.image] = inside(images, f"{line.image}.jpg")
+            x1, y1, x2, y2 = line.bbox
+            if line.group:
+                skipped["boxes_skipped_group"] += 1
+            elif not (x2 > x1 and y2 > y1):
+                skipped["boxes_skipped_empty"] += 1
+            else:
+                boxes.setdefault(line.image, []).append(line.bbox)
+                labels.setdefault(line.image, []).append(index[line.label])
         return BoxData(
             [ImageFile(paths[key], upright=False) for key in boxes],
             [Boxes(np.array(part, np.float32)) for part in boxes.values()],
             [np.array(part, np.int64) for part in labels.values()],
-            names,
+            [[name] for name in classes.values()],
             skipped,
         )
-
-    def _classes(self) -> tuple[list[list[str]], dict[str, int]]:
-        """The names of the classes, and the index of each class id."""
-        file = self.path(self.classes, what="class list")
-        names: list[list[str]] = []
-        index: dict[str, int] = {}
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-            for number, row in enumerate(csv.reader(lines), 1):
-                if row:
-                    with at(self, f"{file}, line {number}", "needs a class id and a name"):
-                        index[row[0]] = len(names)
-                        names.append([text_of(row[1], "name")])
-                        row[1].encode("utf-8")
-        return names, index

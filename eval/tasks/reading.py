@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.images import DatasetImage, UnreadableImage
+from dataset_scripts.formats import files
+from dataset_scripts.report import Report
+from dataset_scripts.units import UnitCheck
+from eval.images import Boxes, DatasetImage, UnreadableImage
 from eval.tasks.base import Task
 
-# What contents of the wrong shape raise; errors of JSON and of UTF-8 are ValueErrors.
-_MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalized xyxy
 
 
@@ -23,13 +24,26 @@ def at(task: Task, place: str, complaint: str = "malformed") -> Iterator[None]:
     """Errors inside say where: `place` names the file and the line or entry.
 
     Raises:
-        ValueError: for anything that contents of the wrong shape raise.
+        ValueError: for whatever foreign data make a reader raise.
     """
     try:
         yield
-    except _MALFORMED as error:
+    except Exception as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         raise ValueError(f"task {task.name}: {place}: {complaint} ({kind}{error}).\n{task.wants}") from None
+
+
+@contextlib.contextmanager
+def shared_reader(task: Task) -> Iterator[Report]:
+    """The report for a reader of `dataset_scripts.formats`, which stops at the first fault.
+
+    Raises:
+        ValueError: with the task, and what it wants.
+    """
+    try:
+        yield Report("raise", "correct it or download it again")
+    except ValueError as error:
+        raise ValueError(f"task {task.name}: {error}.\n{task.wants}") from None
 
 
 def read_json(task: Task, file: Path) -> Any:
@@ -38,10 +52,8 @@ def read_json(task: Task, file: Path) -> Any:
     Raises:
         ValueError: it is none.
     """
-    try:
-        return json.loads(file.read_bytes().decode("utf-8"))
-    except ValueError as error:  # of JSON or UTF-8
-        raise ValueError(f"task {task.name}: {file} is not JSON ({error}); download it again.") from None
+    with shared_reader(task):
+        return files.read_json(file)
 
 
 def json_lines(task: Task, file: Path) -> Iterator[tuple[str, Any]]:
@@ -57,7 +69,7 @@ def json_lines(task: Task, file: Path) -> Iterator[tuple[str, Any]]:
             if line.strip():
                 place = f"{file}, line {number}"
                 with at(task, place):
-                    row = json.loads(line.decode("utf-8"))
+                    row = json.loads(line.decode("utf-8-sig"))
                 yield place, row
 
 
@@ -138,6 +150,21 @@ def require_rows(task: Task, subsets: Mapping[str, Sequence]) -> None:
             f"task {task.name}: no row of the subset{'s' if len(empty) > 1 else ''} {', '.join(empty)} in {source}; "
             f"leave it out with subsets=… or add the rows.\n{task.wants}"
         )
+
+
+def check_units(task: Task, boxes: Iterable[Boxes]) -> None:
+    """Boxes in pixels must be in pixels: fractions taken for them would all be one corner of the image.
+
+    Raises:
+        ValueError: no edge of any box lies beyond 1.
+    """
+    check = UnitCheck()
+    for part in boxes:
+        if part.size is not None and part.size != (1.0, 1.0):  # the whole image, where it cannot be opened
+            for box in np.asarray(part.xyxy).reshape(-1, 4):
+                check.add(box, "xyxy")
+    with shared_reader(task):
+        check.refuse("xyxy", task.hub or "the annotations")
 
 
 def size_of(image: DatasetImage) -> tuple[float, float] | None:

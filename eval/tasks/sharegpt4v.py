@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
-from eval.images import ImageFile, inside
+from dataset_scripts.formats.captions import own_name, read_sharegpt4v
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask
-from eval.tasks.reading import at, read_json, text_of
+from eval.tasks.reading import shared_reader
 
 
 @register
@@ -34,12 +34,6 @@ class ShareGPT4V(CaptionTask):
     def read(self) -> CaptionRows:
         file = self.path(self.annotations, what="annotation file")
         images = self.path(self.images, what="folder of images")
-        complaint = "is not ShareGPT4V's captioner file"
-        with at(self, str(file), complaint):
-            entries = read_json(self, file)[: self.count]
-        rows: CaptionRows = []
-        for number, entry in enumerate(entries):
-            with at(self, f"{file}, entry {number}", complaint):
-                image = ImageFile(inside(images, PurePosixPath(entry["image"]).name), upright=False)
-                rows.append((image, [text_of(entry["conversations"][1]["value"], "caption")]))
-        return rows
+        with shared_reader(self) as report:
+            entries = list(read_sharegpt4v(file, report, self.count))
+        return [self.caption_row(entry, images, own_name(entry.path), entry.captions) for entry in entries]

@@ -234,7 +234,11 @@ def test_rows_without_an_image_id_keep_their_own_images(publish, color_model):
         ("flickr30k", {"split": "train"}, r"cannot be loaded \(hub_config '', split 'train'\)"),
         ("imagenet", {}, r"has 2 classes, but OpenAI's class names .* missing, none unexpected"),
         ("imagenet", {"names": "NAMES"}, r"has 2 classes \(n01440764, n01443537 …\), but there are 3 class names"),
-        ("coco_boxes", {}, r"repository, row 0: malformed \(objects holds 1 boxes, 2 categories"),
+        (
+            "coco_boxes",
+            {},
+            r"repository, row 0: malformed \(parallel lists must be equally long; it holds 1 bbox, 2 category",
+        ),
     ],
 )
 def test_what_a_data_set_lacks_is_said(publish, color_model, tmp_path, task, options, message):

@@ -32,13 +32,13 @@ def test_captions_option_that_names_another_file(tmp_path, color_model):
     }
     write_json(folder / "instances_val2017.json", instances)
     said = complaint(color_model, "coco_retrieval", data=tmp_path, annotations=folder / "instances_val2017.json")
-    assert "instances_val2017.json, annotations[0]: is not of a COCO captions file (KeyError: 'caption')" in said
+    assert "entry is malformed in instances_val2017.json, annotations[0]: KeyError: 'caption'" in said
     write_json(folder / "captions_val2017.json", CAPTIONS | {"annotations": [{"image_id": 1, "caption": None}]})
     said = complaint(color_model, "coco_retrieval", data=tmp_path)
     assert "captions_val2017.json, annotations[0]" in said
     assert "caption must be a text; got None" in said
     write_json(folder / "captions_val2017.json", [CAPTIONS])
-    assert "is not a Karpathy split file" in complaint(color_model, "coco_retrieval", data=tmp_path)
+    assert "has no list images" in complaint(color_model, "coco_retrieval", data=tmp_path)
 
 
 def test_open_images_class_list_of_one_column(tmp_path, color_model):
@@ -47,7 +47,7 @@ def test_open_images_class_list_of_one_column(tmp_path, color_model):
     (root / "validation-annotations-bbox.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n")
     (root / "class-descriptions-boxable.csv").write_text("/m/1,Red\n/m/2\n")
     said = complaint(color_model, "openimages_boxes", data=tmp_path)
-    assert "class-descriptions-boxable.csv, line 2: needs a class id and a name" in said
+    assert "line needs a class id and a name in class-descriptions-boxable.csv, line 2" in said
     (root / "class-descriptions-boxable.csv").write_bytes(b"/m/1,Red\n/m/2,Cr\xe8me\n")
     said = complaint(color_model, "openimages_boxes", data=tmp_path)
     assert "class-descriptions-boxable.csv, line 2" in said
@@ -130,8 +130,8 @@ def instances(**annotation) -> dict:
     [
         (instances(bbox=[1, 2, 3]), "instances_test.json, annotations[1]: malformed (bbox (x, y, width, height) must be 4 numbers"),
         (instances(bbox="0 0 9 9"), "instances_test.json, annotations[1]: malformed (bbox"),
-        (instances(category_id=9), "instances_test.json, annotations[1]: malformed (KeyError: 9)"),
-        (instances() | {"categories": [{"id": 1, "name": None}]}, "instances_test.json, categories[0]: malformed (AttributeError"),
+        (instances(category_id=9), "unknown category in instances_test.json, annotations[1]: '9'"),
+        (instances() | {"categories": [{"id": 1, "name": None}]}, "instances_test.json, categories[0]: name must be a text; got None"),
         (instances() | {"images": [{"id": 1, "file_name": "/x.jpg", "width": 1, "height": 1}]}, "instances_test.json, images[0]: malformed (the annotation names '/x.jpg'"),
         (instances() | {"categories": [{"id": 1, "name": "red"}]}, "task boxes: needs at least two classes"),
     ],
@@ -151,7 +151,7 @@ def test_caption_files(tmp_path, color_model, task):
     }
     files = {
         "flickr30k": ("flickr30k/dataset_flickr30k.json", "flickr30k/flickr30k-images", "images[0]"),
-        "sharegpt4v": ("sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json", "sam", "entry 0"),
+        "sharegpt4v": ("sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json", "sam", "1107.json[0]"),
         "dci": ("densely_captioned_images/annotations/a.json", "densely_captioned_images/photos", "a.json"),
     }
     file, images, place = files[task]
@@ -159,7 +159,7 @@ def test_caption_files(tmp_path, color_model, task):
     write_json(tmp_path / file, entries[task])
     options = {"caption": "short"} if task == "dci" else {}
     said = complaint(color_model, task, data=tmp_path, **options)
-    assert file in said
+    assert file.rpartition("/")[2] in said
     assert place in said
     assert "must be a text" in said
 
