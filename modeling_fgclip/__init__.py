@@ -1,36 +1,56 @@
-"""FG-CLIP behind the transformers Auto classes.
+"""FG-CLIP and FG-CLIP 2 behind the transformers Auto classes.
 
-Everything in this folder but this file travels with a checkpoint saved by `save_pretrained`, so it imports nothing but
-torch and transformers.
+Everything in this folder that a family's model, processor or pipeline imports travels with a checkpoint saved by
+`save_pretrained`, so it imports nothing but torch and transformers.
 """
 
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
 )
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from .configuration_fgclip import FGCLIPConfig, FGCLIPTextConfig
+from .configuration_fgclip2 import FGCLIP2Config, FGCLIP2TextConfig, FGCLIP2VisionConfig
+from .full_texts import FullTexts, pack_full_texts
 from .modeling_fgclip import FGCLIPModel
+from .modeling_fgclip2 import FGCLIP2Model
 from .output import FGCLIPOutput
 from .packed_text import PackedTexts, pack_texts
 from .processing_fgclip import FGCLIPProcessor
+from .processing_fgclip2 import FGCLIP2Processor
 
 __version__ = "0.1.0.dev0"
 
-AutoConfig.register("fgclip", FGCLIPConfig, exist_ok=True)
-for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
-    auto_class.register(FGCLIPConfig, FGCLIPModel, exist_ok=True)
-AutoProcessor.register(FGCLIPConfig, FGCLIPProcessor, exist_ok=True)
+for config_class, model_class, processor_class in (
+    (FGCLIPConfig, FGCLIPModel, FGCLIPProcessor),
+    (FGCLIP2Config, FGCLIP2Model, FGCLIP2Processor),
+):
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
+        auto_class.register(config_class, model_class, exist_ok=True)
+    AutoProcessor.register(config_class, processor_class, exist_ok=True)
+if not getattr(AutoImageProcessor, "is_dummy", False):  # transformers 5.17 has none without torchvision
+    # Published repositories name an image processor of their own code.
+    AutoImageProcessor.register(FGCLIP2Config, slow_image_processor_class=Siglip2ImageProcessorPil, exist_ok=True)
 
 __all__ = [
+    "FGCLIP2Config",
+    "FGCLIP2Model",
+    "FGCLIP2Processor",
+    "FGCLIP2TextConfig",
+    "FGCLIP2VisionConfig",
     "FGCLIPConfig",
     "FGCLIPModel",
     "FGCLIPOutput",
     "FGCLIPProcessor",
     "FGCLIPTextConfig",
+    "FullTexts",
     "PackedTexts",
+    "pack_full_texts",
     "pack_texts",
 ]

@@ -85,7 +85,11 @@ class FGCLIPConfig(CLIPConfig):
         if model_type not in ("fgclip", "clip"):
             raise ValueError(
                 f"Received a checkpoint of type {model_type!r}; FG-CLIP loads 'fgclip' and 'clip' checkpoints. "
-                "Use the class that belongs to this checkpoint, or start from a CLIP one with `FGCLIPModel.from_clip`."
+                + (
+                    "Load this one with `FGCLIP2Model`."
+                    if model_type in ("fgclip2", "siglip2")
+                    else "Use the class that belongs to it, or start from a CLIP one with `FGCLIPModel.from_clip`."
+                )
             )
         if model_type == "clip":
             text_config = _with_true_token_ids(config_dict.get("text_config") or {})

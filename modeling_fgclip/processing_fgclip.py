@@ -8,14 +8,12 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput, make_flat_list_of_images
 
 from .boxes import boxes_of_images, image_size
+from .text_checks import check_length, check_texts
 
 try:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 except ImportError as error:
     raise ImportError("FG-CLIP needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
-
-# A text this many times as long as its positions is not cut but refused: it is no caption.
-FAR_OVER = 4
 
 
 class FGCLIPProcessor(ProcessorMixin):
@@ -116,18 +114,11 @@ class FGCLIPProcessor(ProcessorMixin):
         self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
     ) -> list[list[int]]:
         """Token ids of each text from start to end token, cut to its limit, without padding."""
-        for index, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"Received {text!r} as text {index} of {len(texts)}; every text must be a string with at least one "
-                    "word. Drop it, or describe the image."
-                )
+        check_texts(texts)
         limit = self._text_length(long_text)
         encoded = self.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
-        longest = max(len(ids) for ids in encoded)
-        if refuse_far_over and longest > FAR_OVER * limit:
-            advice = "Shorten or split it." if long_text else f"Pass long_text=True for up to {self.long_text_length}."
-            raise ValueError(f"Received a text of {longest} tokens, far over the {limit} that are read. {advice}")
+        if refuse_far_over:
+            check_length(max(len(ids) for ids in encoded), limit, self.long_text_length)
         end = self.tokenizer.eos_token_id
         return [ids if len(ids) <= limit else [*ids[: limit - 1], end] for ids in encoded]
 

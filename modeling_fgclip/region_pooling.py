@@ -55,3 +55,56 @@ def pool_regions(features: torch.Tensor, boxes: torch.Tensor, bins: int = 1) -> 
     along_x = interpolation_weights(x1, x2, width, bins)  # (N, K, W)
     weights = along_y.unsqueeze(-1) * along_x.unsqueeze(-2)  # (N, K, H, W)
     return torch.bmm(weights.flatten(2).to(features.dtype), features.flatten(1, 2))
+
+
+# Sampling points of one bin lie more than half a cell apart, so at most 4 of them fall within one cell of a cell's center;
+# one more on either side stands for rounding.
+_POINTS_NEAR_A_CELL = 6
+
+
+def weights_at(start: torch.Tensor, end: torch.Tensor, size: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
+    """`interpolation_weights` of one bin at single cells, on axes of different sizes and whatever these are.
+
+    Args:
+        start, end: (…) interval ends in feature-map units, 0 to `size`; all four broadcast.
+        size: (…) cells of the axis.
+        cell: (…) cells from 0, of which those past the axis get weights without meaning.
+    """
+    start, end = start.float(), end.float()
+    length = (end - start).clamp(min=0)
+    points = torch.ceil(length)
+    first_position = start - 0.5 + 0.5 * length / points.clamp(min=1)
+    # With a single point the distance to the next one does not matter; otherwise it is above one half.
+    step = torch.where(points > 1, length / points.clamp(min=1), 1)
+    nearest = torch.ceil((cell - 1 - first_position) / step)
+    weight = torch.zeros_like(nearest)
+    for offset in range(-1, _POINTS_NEAR_A_CELL - 1):
+        point = nearest + offset
+        position = first_position + point * step
+        counted = (point >= 0) & (point < points) & (position >= -1) & (position <= size)
+        position = torch.minimum(position.clamp(min=0), size - 1)
+        weight = weight + (1 - (position - cell).abs()).clamp(min=0) * counted
+    return weight / points.clamp(min=1)
+
+
+def pool_ragged_regions(
+    features: torch.Tensor, boxes: torch.Tensor, spatial_shapes: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """`pool_regions` for images of different grids.
+
+    Args:
+        features: (N, P, D) dense features, row by row, each image's own grid first and padding after it.
+        boxes: (N, K, 4) xyxy, normalized to [0, 1].
+        spatial_shapes: (N, 2) rows and columns of each image.
+        mask: (N, P), false for padding.
+
+    Returns:
+        (N, K, D) in the dtype of `features`; zeros for an empty box.
+    """
+    rows, columns = spatial_shapes[:, :, None, None].unbind(1)  # (N, 1, 1) each
+    patch = torch.arange(features.shape[1], device=features.device)
+    x1, y1, x2, y2 = boxes.unsqueeze(-1).unbind(2)  # (N, K, 1) each
+    along_y = weights_at(y1 * rows, y2 * rows, rows, patch // columns)  # (N, K, P)
+    along_x = weights_at(x1 * columns, x2 * columns, columns, patch % columns)
+    weights = (along_y * along_x).masked_fill(~mask.bool().unsqueeze(1), 0)
+    return torch.bmm(weights.to(features.dtype), features)

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
-from training.data.tokenizer import train_tokenizer
+from modeling_fgclip import FGCLIP2Config, FGCLIP2Model, FGCLIP2Processor, FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
+from training.data.tokenizer import train_siglip_tokenizer, train_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -88,3 +89,50 @@ def processor() -> FGCLIPProcessor:
 def tiny_model(processor: FGCLIPProcessor) -> FGCLIPModel:
     """A random model for the processor above, in evaluation mode."""
     return make_tiny_model(processor)
+
+
+TINY_FGCLIP2 = {
+    "text_config": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "vision_config": {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_patches": 16,
+        "patch_size": 16,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def golden2() -> dict[str, torch.Tensor]:
+    """Numbers of the published FG-CLIP 2; tests/fixtures/README.md explains them."""
+    return load_file(FIXTURES / "tiny_fgclip2" / "golden.safetensors")
+
+
+@pytest.fixture
+def golden_model2() -> FGCLIP2Model:
+    return FGCLIP2Model.from_pretrained(FIXTURES / "tiny_fgclip2", dtype=torch.float32).eval()
+
+
+def make_fgclip2_processor() -> FGCLIP2Processor:
+    tokenizer = train_siglip_tokenizer([*CAPTIONS * 2, "一只狗在草地上跑", "一只狗在沙发上睡觉"], vocab_size=500)
+    return FGCLIP2Processor(Siglip2ImageProcessorPil(), tokenizer, patch_budgets=(16, 24, 36))
+
+
+def make_tiny_fgclip2(processor: FGCLIP2Processor) -> FGCLIP2Model:
+    torch.manual_seed(0)
+    text_config = {**TINY_FGCLIP2["text_config"], "vocab_size": len(processor.tokenizer)}
+    return FGCLIP2Model(FGCLIP2Config(**{**TINY_FGCLIP2, "text_config": text_config})).eval()
+
+
+@pytest.fixture(scope="session")
+def fgclip2_processor() -> FGCLIP2Processor:
+    """With budgets of 16, 24 and 36 patches and a tokenizer of a few hundred tokens."""
+    return make_fgclip2_processor()
+
+
+@pytest.fixture
+def tiny_fgclip2(fgclip2_processor: FGCLIP2Processor) -> FGCLIP2Model:
+    """A random model for the processor above, in evaluation mode."""
+    return make_tiny_fgclip2(fgclip2_processor)

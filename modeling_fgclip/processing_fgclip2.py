@@ -1,0 +1,212 @@
+"""Processor of FG-CLIP 2: images at their own aspect and patch budget, short, region and long text, boxes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_utils import ImageInput, make_flat_list_of_images
+
+from .boxes import boxes_of_images, image_size
+from .full_texts import pad_ids
+from .text_checks import check_length, check_texts
+
+try:
+    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+except ImportError as error:
+    raise ImportError("FG-CLIP 2 needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
+
+IMAGE_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+
+
+class FGCLIP2Processor(ProcessorMixin):
+    """Prepares images, texts and boxes as FG-CLIP 2 was trained on them.
+
+    Args:
+        image_processor: SigLIP 2's; images are resized by PIL, which the published numbers were made with.
+        tokenizer: SigLIP 2's (Gemma). Texts are lower-cased here, since the tokenizer alone may not.
+        short_text_length: tokens of captions and phrases of regions.
+        long_text_length: tokens of long captions.
+        patch_budgets: an image gets the smallest of these that holds the whole patches of its own size, or the last.
+        max_num_patches: one budget for all images instead.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        short_text_length: int = 64,
+        long_text_length: int = 196,
+        patch_budgets: Sequence[int] = (128, 256, 576, 784, 1024),
+        max_num_patches: int | None = None,
+        **kwargs: Any,
+    ):
+        self.short_text_length = short_text_length
+        self.long_text_length = long_text_length
+        self.patch_budgets = sorted(patch_budgets)
+        self.max_num_patches = max_num_patches
+        if not self.patch_budgets or self.patch_budgets[0] < 1:
+            raise ValueError(f"patch_budgets must be positive numbers of patches, got {list(patch_budgets)}.")
+        if max_num_patches is not None:
+            _check_budget(max_num_patches)
+        super().__init__(_by_pil(image_processor), tokenizer, **kwargs)
+
+    def patch_budget(self, width: int, height: int) -> int:
+        """Patches that an image of this size is given: it is scaled, up as well, until its grid fills them."""
+        patch = self.image_processor.patch_size
+        own = (width // patch) * (height // patch)
+        return next((budget for budget in self.patch_budgets if own <= budget), self.patch_budgets[-1])
+
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Any = None,
+        long_text: bool = False,
+        region_text: bool = False,
+        box_format: str = "pixel",
+        max_num_patches: int | None = None,
+        padding: bool | str = "max_length",
+        return_tensors: str = "pt",
+        text_kwargs: dict[str, Any] | None = None,
+        images_kwargs: dict[str, Any] | None = None,
+        common_kwargs: dict[str, Any] | None = None,
+        audio_kwargs: dict[str, Any] | None = None,
+        videos_kwargs: dict[str, Any] | None = None,
+    ) -> BatchFeature:
+        """Prepares what it is given for [`FGCLIP2Model`].
+
+        Args:
+            images: an image or a list of N.
+            text: a text or a list of M, English or Chinese.
+            boxes: xyxy boxes of the images: for one image K boxes, for a list of images a list of N times K_i boxes.
+            long_text: whether the texts are long captions (up to 196 tokens). Longer texts are cut; one more than four
+                times too long is refused.
+            region_text: whether the texts are phrases of regions, which a head of their own reads.
+            box_format: "pixel" (of the original image) or "normalized" (0 to 1).
+            max_num_patches: one patch budget for all images; by default each image's own.
+            padding: "max_length" pads texts to the limit, true to the longest. The model fills them up, so that
+                padding changes no feature.
+            return_tensors: only "pt".
+            text_kwargs, images_kwargs, common_kwargs, audio_kwargs, videos_kwargs: what libraries that call any
+                processor (sentence-transformers) group by modality; `long_text`, `region_text`, `padding` and
+                `max_num_patches` are read, truncation is as above, and there is no audio or video.
+
+        Returns:
+            BatchFeature with `pixel_values` (N, P, 3 * patch size²), P the largest budget, `pixel_attention_mask`
+            (N, P), `spatial_shapes` (N, 2: rows, columns); `input_ids` (M, L) and, for other than short text,
+            `walk_type`; `boxes` (N, K, 4) normalized, which is also where they lie on the image's own grid, and
+            `box_mask` (N, K).
+
+        Raises:
+            ValueError: for an empty or far too long text, and for boxes that do not fit their images.
+        """
+        grouped = {**(common_kwargs or {}), **(images_kwargs or {}), **(text_kwargs or {})}
+        long_text, region_text = grouped.get("long_text", long_text), grouped.get("region_text", region_text)
+        padding, return_tensors = grouped.get("padding", padding), grouped.get("return_tensors", return_tensors)
+        max_num_patches = grouped.get("max_num_patches", max_num_patches)
+        if return_tensors not in ("pt", None):
+            raise ValueError(
+                f"Received return_tensors={return_tensors!r}; FGCLIP2Processor returns PyTorch tensors ('pt')."
+            )
+        if images is None and text is None:
+            raise ValueError("Received neither images nor text; pass `images`, `text` or both.")
+        if boxes is not None and images is None:
+            raise ValueError("Received boxes without images; boxes are regions of images.")
+        if long_text and region_text:
+            raise ValueError("Received long_text and region_text; a text has one head, phrases of regions are short.")
+        batch: dict[str, Any] = {}
+        if text is not None:
+            encoded = self.encode_texts([text] if isinstance(text, str) else text, long_text, refuse_far_over=True)
+            length = self._text_length(long_text) if padding == "max_length" else max(map(len, encoded))
+            batch["input_ids"] = pad_ids(encoded, length, self.tokenizer.pad_token_id)
+            if long_text or region_text:
+                batch["walk_type"] = "long" if long_text else "box"
+        if images is not None:
+            single = not isinstance(images, (list, tuple))
+            image_list = make_flat_list_of_images(images)
+            batch |= self._prepare_images(image_list, max_num_patches)
+            if boxes is not None:
+                batch["boxes"], batch["box_mask"] = boxes_of_images(
+                    [image_size(image) for image in image_list], [boxes] if single else boxes, box_format
+                )
+        return BatchFeature(batch)
+
+    def encode_texts(
+        self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
+    ) -> list[list[int]]:
+        """Token ids of each text, lower-cased and cut to its limit, without padding."""
+        check_texts(texts)
+        limit = self._text_length(long_text)
+        lowered = [text.lower() for text in texts]
+        encoded = self._tokenize(lowered, truncation=True, max_length=limit)
+        full = [text for text, ids in zip(lowered, encoded, strict=True) if len(ids) == limit]
+        if refuse_far_over and full:
+            longest = max(map(len, self._tokenize(full, truncation=False, verbose=False)))
+            check_length(longest, limit, self.long_text_length)
+        return encoded
+
+    def _tokenize(self, texts: list[str], **settings: Any) -> list[list[int]]:
+        return self.tokenizer(texts, padding=False, **settings)["input_ids"]
+
+    def _text_length(self, long_text: bool) -> int:
+        return self.long_text_length if long_text else self.short_text_length
+
+    def _prepare_images(self, images: list, max_num_patches: int | None) -> dict[str, torch.Tensor]:
+        """One image at a time, each with its own budget, then padded to the largest."""
+        if max_num_patches is None:
+            max_num_patches = self.max_num_patches
+        else:
+            _check_budget(max_num_patches)
+        prepared = []
+        for image in images:
+            budget = max_num_patches or self.patch_budget(*image_size(image))
+            prepared.append(self.image_processor(images=[image], max_num_patches=budget, return_tensors="pt"))
+        most = max(len(image["pixel_values"][0]) for image in prepared)
+        return {
+            name: torch.cat(
+                [_padded(image[name], most) if name != "spatial_shapes" else image[name] for image in prepared]
+            )
+            for name in IMAGE_INPUTS
+        }
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", *IMAGE_INPUTS, "boxes", "box_mask"]
+
+
+def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    """(1, P, …) with zeros up to (1, length, …)."""
+    return F.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, length - tensor.shape[1]))
+
+
+def _check_budget(max_num_patches: int) -> None:
+    if max_num_patches < 1:
+        raise ValueError(f"max_num_patches must be at least 1, got {max_num_patches}.")
+
+
+def _by_pil(image_processor: Any) -> Any:
+    """The same image processor by PIL, which also turns every mode into RGB."""
+    if image_processor is None:
+        return None
+    if not hasattr(image_processor, "patch_size"):
+        raise ValueError(
+            f"Received a {type(image_processor).__name__}; FG-CLIP 2 cuts images into patches with SigLIP 2's NaFlex "
+            "image processor (Siglip2ImageProcessor)."
+        )
+    settings = image_processor.to_dict()
+    for name in (
+        "image_processor_type",
+        "feature_extractor_type",
+        "auto_map",
+        "do_convert_rgb",
+        "dynamic_max_patches",
+    ):
+        settings.pop(name, None)
+    return Siglip2ImageProcessorPil(**settings, do_convert_rgb=True)
+
+
+FGCLIP2Processor.register_for_auto_class()
+
+__all__ = ["FGCLIP2Processor"]
