@@ -6,6 +6,7 @@ python -m modeling_fgclip.convert laion/CLIP-ViT-B-16-laion2B-s34B-b88K --output
 python -m modeling_fgclip.convert fg-large --to published --output old-format         # for people on old code
 python -m modeling_fgclip.convert fg-large --to vision-tower --output tower           # the image encoder alone
 python -m modeling_fgclip.convert qihoo360/fg-clip-large --code-only --output overlay # our code for old weights
+python -m modeling_fgclip.convert wrapped --strip-prefix module. --output fg          # names as DDP writes them
 """
 
 import argparse
@@ -16,30 +17,21 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from .checked_loading import STORED_BUFFER
 from .checkpoint_folder import add_integrations
 from .configuration_fgclip import FGCLIPConfig
-from .modeling_fgclip import FGCLIPModel
+from .modeling_fgclip import COPIED_PROJECTION, COPIED_TEMPERATURES, STRETCHED, FGCLIPModel
 from .open_clip_layout import CONFIG_FILE, WEIGHT_FILES, is_open_clip, read_open_clip
 from .processing_fgclip import FGCLIPProcessor
 from .published_format import write_code, write_published
 from .vision_tower import vision_tower
 
 CLIP_TOKENIZER = ("vocab.json", "merges.txt")
-_STRETCHED = (
-    "text_model.embeddings.position_embedding_ori.weight",
-    "text_model.embeddings.position_embedding_res.weight",
-)
-_COPIED = {
-    "text_filip_projection.weight": "text_projection.weight",
-    "logit_scale_finegraind": "logit_scale",
-    "logit_scale_hardneg": "logit_scale",
-}
-# Buffers that old versions of transformers stored; they hold 0, 1, 2, ….
-_BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+_COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
 
 
 @dataclass
@@ -64,12 +56,13 @@ class Report:
 
 
 def load_any(
-    source: str, revision: str | None = None, tokenizer: str | None = None
+    source: str, revision: str | None = None, tokenizer: str | None = None, strip_prefix: str | None = None
 ) -> tuple[FGCLIPModel, FGCLIPProcessor, Report]:
     """Loads an FG-CLIP from a folder or a repository of FG-CLIP (ours, published), transformers CLIP or open_clip.
 
     Args:
         tokenizer: where to take CLIP's tokenizer from, for a source that has none.
+        strip_prefix: what another tool has put before the names of the tensors.
 
     Returns:
         the model in float32, the processor, and what was mapped.
@@ -81,9 +74,17 @@ def load_any(
         return _from_open_clip(source, folder, tokenizer)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{source} holds neither config.json nor {CONFIG_FILE}; it is no CLIP checkpoint.")
-    names = _tensor_names(folder, source)
-    model, loading = FGCLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    report = _report(source, model, names, loading)
+    state = _stored_tensors(folder, source)
+    stripped = {"state_dict": _without_prefix(state, strip_prefix, source)} if strip_prefix else {}
+    place = None if strip_prefix else folder
+    model, loading = FGCLIPModel.from_pretrained(
+        place,
+        config=FGCLIPConfig.from_pretrained(folder),
+        dtype=torch.float32,
+        output_loading_info=True,
+        **stripped,
+    )
+    report = _report(source, list(stripped.get("state_dict", state)), loading)
     processor = FGCLIPProcessor.from_pretrained(folder) if tokenizer is None else _processor(model, folder, tokenizer)
     return model.eval(), processor, report
 
@@ -118,7 +119,7 @@ def _from_open_clip(source: str, folder: Path, tokenizer: str | None) -> tuple[F
         dtype=torch.float32,
         output_loading_info=True,
     )
-    report = _report(source, model, list(state), loading, "open_clip ViT")
+    report = _report(source, list(state), loading, "open_clip ViT")
     report.copied |= {"q_proj, k_proj, v_proj of each layer": "open_clip's fused attn.in_proj"}
     return model.eval(), _processor(model, folder, tokenizer, preprocessing), report
 
@@ -150,45 +151,31 @@ def _processor(
     )
 
 
-def _tensor_names(folder: Path, source: str) -> list[str]:
+def _stored_tensors(folder: Path, source: str) -> dict[str, torch.Tensor]:
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise ValueError(f"{source} holds no model.safetensors; pickled weights (.bin, .pt) are not loaded.")
-    names = []
-    for file in files:
-        with safe_open(file, "pt") as tensors:
-            names += tensors.keys()
-    return names
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}  # memory-mapped
 
 
-def _report(source: str, model: FGCLIPModel, names: list[str], loading: dict, kind: str | None = None) -> Report:
-    """Accounts for every tensor.
+def _without_prefix(state: dict[str, torch.Tensor], prefix: str, source: str) -> dict[str, torch.Tensor]:
+    if not any(name.startswith(prefix) for name in state):
+        raise ValueError(f"No tensor of {source} begins with {prefix!r}; the first is {min(state)!r}.")
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
-    Raises:
-        ValueError: for a tensor without a place, of another shape, or a place that nothing defines.
-    """
-    missing, unexpected = set(loading["missing_keys"]), set(loading["unexpected_keys"]) - set(_BUFFERS)
-    undefined = missing - set(_STRETCHED) - set(_COPIED)
-    mismatched = [entry[0] for entry in loading.get("mismatched_keys") or []]
-    for problem, tensors in {
-        "tensors that FG-CLIP has no place for": unexpected,
-        "no tensors for": undefined,
-        "tensors of another shape for": mismatched,
-    }.items():
-        if tensors:
-            raise ValueError(
-                f"{source} cannot be converted: it has {problem} {', '.join(sorted(tensors)[:5])}"
-                f"{', …' if len(tensors) > 5 else ''}. Only CLIP's two-tower ViT architecture maps onto FG-CLIP."
-            )
+
+def _report(source: str, names: list[str], loading: dict, kind: str | None = None) -> Report:
+    """Accounts for every tensor of a source that loaded."""
+    missing = loading["missing_keys"]
     if kind is None:
         kind = "transformers CLIP" if missing else "FG-CLIP"
     return Report(
         source,
         kind,
-        mapped=[name for name in names if name not in _BUFFERS],
-        stretched=[name for name in _STRETCHED if name in missing],
+        mapped=[name for name in names if not name.endswith(STORED_BUFFER)],
+        stretched=[name for name in STRETCHED if name in missing],
         copied={name: origin for name, origin in _COPIED.items() if name in missing},
-        dropped=[name for name in names if name in _BUFFERS],
+        dropped=[name for name in names if name.endswith(STORED_BUFFER)],
     )
 
 
@@ -199,9 +186,10 @@ def convert(
     revision: str | None = None,
     tokenizer: str | None = None,
     dtype: torch.dtype = torch.float32,
+    strip_prefix: str | None = None,
 ) -> Report:
     """Loads `source` and writes it to `output` as "fgclip", "published" or "vision-tower"; see the command line."""
-    model, processor, report = load_any(source, revision, tokenizer)
+    model, processor, report = load_any(source, revision, tokenizer, strip_prefix)
     model = model.to(dtype)
     output.mkdir(parents=True, exist_ok=True)
     if to == "published":
@@ -231,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--revision", help="revision of the source on the Hub")
     parser.add_argument("--tokenizer", help="folder or Hub id of CLIP's tokenizer, if the source has none")
+    parser.add_argument("--strip-prefix", metavar="PREFIX", help="take this away from the names of the tensors")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
     )
@@ -248,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{args.source}: {len(names)} files to lay over its weights: {', '.join(names)}")
     else:
         transformers_logging.set_verbosity_error()  # the report says what the loading report says
-        print(convert(args.source, args.output, args.to, args.revision, args.tokenizer, getattr(torch, args.dtype)))
+        dtype = getattr(torch, args.dtype)
+        print(convert(args.source, args.output, args.to, args.revision, args.tokenizer, dtype, args.strip_prefix))
     print(f"Wrote {args.output}")
     if args.push:
         api = HfApi()
@@ -269,4 +259,5 @@ if __name__ == "__main__":
     try:
         main()
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

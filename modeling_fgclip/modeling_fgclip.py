@@ -7,6 +7,7 @@ from transformers import CLIPModel
 from transformers import initialization as init
 
 from .boxes import check_boxes, pad_boxes
+from .checked_loading import CheckedLoading
 from .configuration_fgclip import FGCLIPConfig
 from .initialization import InitializedAsTransformers
 from .output import FGCLIPOutput
@@ -16,7 +17,17 @@ from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
 
 
-class FGCLIPModel(InitializedAsTransformers, CLIPModel):
+# What `_init_weights` makes of the rest of a checkpoint: from the short text positions, …
+STRETCHED = (
+    "text_model.embeddings.position_embedding_ori.weight",
+    "text_model.embeddings.position_embedding_res.weight",
+)
+# … and from another tensor.
+COPIED_PROJECTION = {"text_filip_projection.weight": "text_projection.weight"}
+COPIED_TEMPERATURES = {"logit_scale_finegraind": "logit_scale", "logit_scale_hardneg": "logit_scale"}
+
+
+class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
     """FG-CLIP dual encoder.
 
     Loads its own checkpoints, published FG-CLIP ones, and any transformers CLIP checkpoint, whose positions are then
@@ -25,6 +36,13 @@ class FGCLIPModel(InitializedAsTransformers, CLIPModel):
 
     config: FGCLIPConfig
     config_class = FGCLIPConfig
+    may_lack = (
+        # A published FG-CLIP may lack temperatures, …
+        *(frozenset([name]) for name in COPIED_TEMPERATURES),
+        frozenset(COPIED_TEMPERATURES),
+        # … and a CLIP lacks all that is ours.
+        frozenset([*STRETCHED, *COPIED_PROJECTION, *COPIED_TEMPERATURES]),
+    )
 
     def __init__(self, config: FGCLIPConfig):
         # Past CLIPModel, which would build its own encoders and initialize weights before the rest is here.

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip.checked_loading import UnsoundCheckpoint
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
 from .checkpointing.resuming import checkpoint_to_resume
@@ -31,7 +32,11 @@ def main(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None =
         model, data, training = parse_arguments(stage, arguments)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    train(model, data, training)
+    try:
+        train(model, data, training)
+    except UnsoundCheckpoint as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def train(
@@ -43,7 +48,6 @@ def train(
     """Trains a stage and saves model and processor in `output_dir`."""
     tasks = eval_tasks(arguments)
     checkpoint = checkpoint_to_resume(arguments)
-    records = _records(data_arguments, arguments)
     source = {"revision": model_arguments.revision} if model_arguments.revision else {}
     processor = FGCLIPProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
     if model_arguments.attn_implementation:
@@ -52,6 +56,7 @@ def train(
     model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
     if arguments.init_temperature is not None:
         set_temperatures(model, arguments.init_temperature)
+    records = _records(data_arguments, arguments)
     if arguments.lora_rank:
         add_lora(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
     augmentation = Augmentation(

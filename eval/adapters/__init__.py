@@ -16,6 +16,7 @@ from eval.adapters.open_clip import OpenCLIPAdapter
 from eval.adapters.siglip import Siglip2NaFlexAdapter, SiglipAdapter
 from eval.names import name_of
 from modeling_fgclip import FGCLIPModel
+from modeling_fgclip.checked_loading import check_finite
 
 __all__ = [
     "CLIPAdapter",
@@ -63,9 +64,10 @@ def load_adapter(
         name: what reports call it; a folder's last two parts unless given. revision: of a Hub repository.
         custom: "package.module:Class", called with the checkpoint, for a model of one's own.
     Raises:
-        ValueError: an architecture without an adapter, or a class that is none.
+        ValueError: an architecture without an adapter, a class that is none, or unsound weights.
     """
     adapter = _load(checkpoint, {"revision": revision} if revision else {}, custom)
+    check_finite(adapter.model, checkpoint)  # whatever library has loaded it
     adapter.name = name or name_of(adapter.name)
     return adapter
 

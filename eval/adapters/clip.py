@@ -12,6 +12,7 @@ from transformers.image_utils import PILImageResampling
 
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
+from modeling_fgclip.checked_loading import load_checked
 
 
 class CLIPAdapter(ModelAdapter):
@@ -28,7 +29,7 @@ class CLIPAdapter(ModelAdapter):
     @classmethod
     def from_pretrained(cls, checkpoint: str, **kwargs: Any) -> CLIPAdapter:
         """Load model and processor; `kwargs` (revision, …) go to both."""
-        model = CLIPModel.from_pretrained(checkpoint, **kwargs)
+        model = load_checked(CLIPModel.from_pretrained, checkpoint, **kwargs)
         return cls(model, CLIPProcessor.from_pretrained(checkpoint, **kwargs), checkpoint)
 
     def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:

@@ -13,6 +13,7 @@ from transformers.image_utils import PILImageResampling
 
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
+from modeling_fgclip.checked_loading import load_checked
 
 
 class SiglipAdapter(ModelAdapter):
@@ -32,7 +33,7 @@ class SiglipAdapter(ModelAdapter):
     @classmethod
     def from_pretrained(cls, checkpoint: str, **kwargs: Any) -> SiglipAdapter:
         """Load model and processor; `kwargs` (revision, …) go to both."""
-        model = AutoModel.from_pretrained(checkpoint, **kwargs)
+        model = load_checked(AutoModel.from_pretrained, checkpoint, **kwargs)
         return cls(model, AutoProcessor.from_pretrained(checkpoint, **kwargs), checkpoint)
 
     @property
