@@ -16,7 +16,6 @@ from .region_pooling import pool_regions
 from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
 
-
 # What `_init_weights` makes of the rest of a checkpoint: from the short text positions, …
 STRETCHED = (
     "text_model.embeddings.position_embedding_ori.weight",
