@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+import fsspec
+
 from dataset_scripts.ahead import in_order
 from dataset_scripts.image_sources import ImageSource, MissingImage
 from dataset_scripts.images import BadImage, check_image
@@ -13,6 +15,22 @@ from dataset_scripts.json_stream import DamagedRecord, iterate_records
 from dataset_scripts.paths import UnsafePath, image_path
 from dataset_scripts.records import clean_record
 from dataset_scripts.report import Report
+
+
+def annotation_files(root: str, storage_options: dict[str, Any]) -> dict[str, int]:
+    """Size in bytes by URL of the annotation files in FineHARD's published layout.
+
+    Raises:
+        ValueError: there is none.
+    """
+    filesystem, base = fsspec.core.url_to_fs(root, **storage_options)
+    found = {}
+    for suffix in ("json", "jsonl", "json.gz", "jsonl.gz"):
+        for path in filesystem.glob(f"{base.rstrip('/')}/jsonfiles/*.{suffix}"):
+            found[filesystem.unstrip_protocol(path)] = int(filesystem.size(path) or 0)
+    if not found:
+        raise ValueError(f"{root} is not in FineHARD's published layout: {root}/jsonfiles holds no .json file")
+    return dict(sorted(found.items()))
 
 
 def read_published(
@@ -31,6 +49,8 @@ def read_published(
             report.bad("record is no valid JSON", where, published.text)
         elif not isinstance(published, dict):
             report.bad("record is no object", where, published)
+        elif published.get("f_path") is None:
+            report.bad("record without an image", where)
         else:
             try:
                 yield number, where, image_path(published.get("f_path")), published
@@ -59,7 +79,7 @@ def read_annotation_file(
         except BadImage as error:
             report.bad(error.reason, f"{where} {source_id}", error)
             continue
-        record = clean_record(published, source_id, report)
+        record = clean_record(published, source_id, report, f"{where} {source_id}")
         if record is not None:
             report.keep("records kept")
             yield number, {"image": {"path": None, "bytes": data}, **record}

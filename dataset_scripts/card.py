@@ -13,7 +13,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 _FIELDS = {
     "image": "the picture, RGB, upright",
     "caption": "long caption, several sentences; may be null",
-    "short_caption": "one sentence; may be null",
+    "short_captions": "list of sentences, each about the whole picture; may be empty",
     "regions": "list of `bbox` (x1, y1, x2, y2 as fractions of width and height), `score`, `short_expr`, `long_expr` and "
     "`negatives` (wrong versions of `short_expr`); may be empty",
     "source_id": "name of the record in its source",

@@ -14,10 +14,11 @@ import datasets
 import fsspec
 from datasets.builder import Key
 
-from dataset_scripts.annotations import read_annotation_file
+from dataset_scripts.annotations import annotation_files, read_annotation_file
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
+from dataset_scripts.records import RULES
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.web_images import fetched_images
@@ -44,8 +45,8 @@ class FineHARDConfig(datasets.BuilderConfig):
         Report(self.on_bad)  # refuses an unknown policy now instead of in a worker
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
-        # The cache key of datasets knows the configuration alone; files that change under one root would go stale.
-        state = {"root_state": fingerprint(self.root, self.storage_options)}
+        # The cache key of datasets knows the configuration alone; files and rules that change would go stale.
+        state = {"root_state": fingerprint(self.root, self.storage_options), "rules": RULES}
         if self.images:
             state["images_state"] = fingerprint(self.images, self.storage_options)
         return super().create_config_id({**config_kwargs, **state}, custom_features)
@@ -112,12 +113,9 @@ class FineHARD(datasets.GeneratorBasedBuilder):
         filesystem, _ = fsspec.core.url_to_fs(self.config.root, **self.config.storage_options)
         generators = []
         for split, folder in self._roots().items():
-            files = [path for path in sorted(filesystem.ls(f"{folder}/jsonfiles", detail=False)) if ".json" in path]
-            if not files:
-                raise ValueError(f"{folder}/jsonfiles holds no .json file")
-            paths = [filesystem.unstrip_protocol(path) for path in files]
             folder = filesystem.unstrip_protocol(folder)
-            generators.append(datasets.SplitGenerator(split, gen_kwargs={"files": paths, "folder": folder}))
+            files = list(annotation_files(folder, self.config.storage_options))
+            generators.append(datasets.SplitGenerator(split, gen_kwargs={"files": files, "folder": folder}))
         return generators
 
     def _generate_shards(self, files: list[str], folder: str) -> Iterator[str]:

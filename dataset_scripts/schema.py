@@ -1,7 +1,7 @@
 """The one record of this project (DESIGN section 5): what a reader yields, a shard stores and the collator takes.
 
-Everything but ``image`` and one of the two captions is optional: an absent caption or expression is None, absent
-regions or negatives are an empty list.
+Everything but ``image`` and one caption is optional: an absent long caption or expression is None, absent short
+captions, regions or negatives are an empty list.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Record(TypedDict):
 
     image: PILImage  # RGB
     caption: str | None  # long: several sentences
-    short_caption: str | None
+    short_captions: list[str]  # each one sentence about the whole picture: one in FineHARD, five in COCO
     regions: list[Region]
     source_id: str  # unique in its source; FineHARD: f_path without its published prefix
 
@@ -36,7 +36,7 @@ FEATURES = Features(
     {
         "image": Image(mode="RGB"),
         "caption": Value("string"),
-        "short_caption": Value("string"),
+        "short_captions": List(Value("string")),
         "regions": List(
             {
                 "bbox": List(Value("float32"), length=4),

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dataset_scripts.atomic import write_json
+from dataset_scripts.paths import checked_relative
 from dataset_scripts.schema import FEATURES
 
 ShardFormat = Literal["parquet", "webdataset"]
@@ -44,7 +45,9 @@ class _Body(Protocol):
 class _Parquet:
     def __init__(self, path: Path) -> None:
         # Pages cut by content let the Hub store only what changed between two versions.
-        self._writer = pq.ParquetWriter(path, FEATURES.arrow_schema, use_content_defined_chunking=True)
+        self._writer = pq.ParquetWriter(
+            path, FEATURES.arrow_schema, use_content_defined_chunking=True, write_page_checksum=True
+        )
         self._rows: list[dict[str, Any]] = []
 
     def add(self, record: dict[str, Any]) -> None:
@@ -151,9 +154,36 @@ def write_manifest(folder: Path, split: str, shards: list[ShardInfo], **about: A
     write_json(manifest_path(folder, split), content)
 
 
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """A manifest as :func:`write_manifest` wrote it.
+
+    Raises:
+        ValueError: it is none; names ``where`` and the entry.
+    """
+    try:
+        content = json.loads(data)
+        for shard in content["shards"]:
+            info = ShardInfo(**shard)
+            if checked_relative(info.file) != info.file or "/" in info.file or min(info.records, info.bytes) < 0:
+                raise ValueError(f"it lists {shard}")
+            info.sha256.encode("ascii")
+        if not isinstance(content["split"], str) or not isinstance(content["totals"], dict):
+            raise ValueError("its split is no text, or its totals are no object")
+    except Exception as error:  # nobody knows what a foreign file makes this raise
+        raise ValueError(
+            f"{where} is no manifest of shards ({type(error).__name__}: {error}); it lists each shard's "
+            f"{', '.join(ShardInfo.__dataclass_fields__)}. Convert or fetch the data set again."
+        ) from None
+    return content
+
+
 def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Manifest by split; empty where nothing was written by this package."""
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-manifest.json"))]
+    """Manifest by split; empty where nothing was written by this package.
+
+    Raises:
+        ValueError: a file is no manifest.
+    """
+    manifests = [parse_manifest(path.read_bytes(), str(path)) for path in sorted(folder.glob("*-manifest.json"))]
     return {manifest["split"]: manifest for manifest in manifests}
 
 

@@ -19,12 +19,6 @@ def farthest_edge(box: object, box_format: BoxFormat) -> float | None:
     return max(first + third, second + fourth) if box_format == "xywh" else max(third, fourth)
 
 
-def is_in_fractions(box: object, box_format: BoxFormat) -> bool:
-    """Whether a box, if it were in pixels, would lie in the first pixel of the image: it is in fractions, then."""
-    edge = farthest_edge(box, box_format)
-    return edge is not None and edge <= 1 + BOX_TOLERANCE
-
-
 @dataclass
 class UnitCheck:
     """Is shown the boxes of a set one by one, and refuses the set if all are in the other unit than declared."""

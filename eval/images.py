@@ -7,11 +7,13 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+from dataset_scripts.paths import checked_relative
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ class ImageSource(Protocol):
 
     def identity(self) -> str:
         """Changes whenever the image does; keys the feature cache."""
+
+    def content(self) -> str:
+        """Equal for equal stored pictures, wherever they lie; of a missing one its identity."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ class ImageFile:
         status = self.path.stat() if self.path.exists() else None
         state = f"{status.st_size}:{status.st_mtime_ns}" if status else "missing"
         return f"{self.path}:{state}:{'upright' if self.upright else 'stored'}"
+
+    def content(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.exists() else self.identity()
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,16 @@ class DatasetImage:
     def identity(self) -> str:
         return f"{self.dataset._fingerprint}:{self.index}:{self.column}:{'upright' if self.upright else 'stored'}"
 
+    def content(self) -> str:
+        try:
+            image = self._value()
+            if isinstance(image, Image.Image):
+                return MemoryImage(image).content()
+            file = self._file(image)
+        except UnreadableImage:
+            return self.identity()
+        return hashlib.sha256(file.read_bytes() if isinstance(file, Path) else file.getvalue()).hexdigest()
+
 
 def _decoded(file: Any, upright: bool, name: str) -> Image.Image:
     """A file (path or binary file object) in RGB.
@@ -160,23 +178,17 @@ class MemoryImage:
     def identity(self) -> str:
         return hashlib.sha256(self.image.convert("RGB").tobytes()).hexdigest()
 
+    def content(self) -> str:
+        return self.identity()
 
-def inside(root: Path, relative: str) -> Path:
+
+def inside(root: Path, relative: object) -> Path:
     """`root / relative`, refusing to leave `root`: annotation files are data, and data names no path outside.
 
-    The name is judged as Windows reads it, whatever the system: a backslash, a drive ("C:x.jpg" lies on another disk without
-    being absolute) and a root leave the folder there, and an annotation file should mean the same everywhere.
-
     Raises:
-        ValueError: a path with a root, a drive or a backslash, or one that climbs out.
+        ValueError: see [`dataset_scripts.paths.checked_relative`].
     """
-    parts = PureWindowsPath(relative)
-    if parts.drive or parts.root or "\\" in relative or ".." in parts.parts:
-        raise ValueError(
-            f"the annotation names {relative!r}, which leaves its folder {root} or is no path below it; correct the file "
-            "(folders are joined by /)."
-        )
-    return root / relative
+    return root / checked_relative(relative)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def texts_of(records: Dataset) -> Iterator[str]:
     """Every caption, expression and negative of the records."""
     for record in records.remove_columns("image"):
         regions = record["regions"]
-        texts = [record["caption"], record["short_caption"]]
+        texts = [record["caption"], *record["short_captions"]]
         texts += [region[name] for region in regions for name in ("short_expr", "long_expr")]
         texts += [text for region in regions for text in region["negatives"]]
         yield from filter(None, texts)

@@ -19,7 +19,9 @@ from dataset_scripts.image_sources import MissingImage
 from dataset_scripts.images import BadImage, CheckedImage, check_image
 from dataset_scripts.locking import writing
 from dataset_scripts.paths import UnsafePath
+from dataset_scripts.records import join_records
 from dataset_scripts.report import OnBad, Report
+from dataset_scripts.schema import FEATURES
 from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_manifest
 
 
@@ -81,23 +83,24 @@ class _Writer:
         self._shard: ShardFile | None = None
         self._in_shard: list[str] = []
 
-    def add(self, draft: Draft, image: CheckedImage) -> None:
+    def add(self, drafts: list[Draft], image: CheckedImage) -> None:
         images, checked = self.state.images, None
-        with images.entry(draft["source_id"]):
-            checked = with_boxes(draft, image, images)
+        with images.entry(drafts[0]["source_id"]):
+            checked = join_records([with_boxes(draft, image, images) for draft in drafts])
         if checked is None:
             return
         if self._shard is None:
             name = f"{self.settings.split}-{len(self.state.shards):05d}"
             self._shard = ShardFile(self.output, name, self.settings.shard_format)
-        self._shard.add({**checked, "image": {"path": None, "bytes": image.data}})
-        self._in_shard.append(draft["image"])
+        self._shard.add({**{name: checked[name] for name in FEATURES}, "image": {"path": None, "bytes": image.data}})
+        self._in_shard += [draft["image"] for draft in drafts]
         images.keep("records kept")
         images.keep("regions kept", len(checked["regions"]))
         images.keep("negatives kept", sum(len(region["negatives"]) for region in checked["regions"]))
 
-    def leave_out(self, draft: Draft, reason: str) -> None:
-        self._left_out.write((json.dumps({"reason": reason, "draft": draft}) + "\n").encode())
+    def leave_out(self, drafts: list[Draft], reason: str) -> None:
+        for draft in drafts:
+            self._left_out.write((json.dumps({"reason": reason, "draft": draft}) + "\n").encode())
 
     @property
     def is_full(self) -> bool:
@@ -127,28 +130,23 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     report.on_bad = settings.on_bad
     bar = tqdm(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
 
-    def load(planned: tuple[int, int, Draft, bool]) -> CheckedImage | None:
-        *_, draft, is_copy = planned
-        return None if is_copy else check_image(source.images.read(draft["image"]))
+    def load(planned: tuple[int, int, list[Draft]]) -> CheckedImage:
+        return check_image(source.images.read(planned[2][0]["image"]))
 
-    drafts = plan.from_position(state.bucket, state.offset)
-    for (bucket, offset, draft, _), future in in_order(drafts, load, settings.workers, _size):
-        state.done += 1
-        report.keep("records tried")
-        bar.update()
-        name = draft["source_id"]
+    pictures = plan.from_position(state.bucket, state.offset)
+    for (bucket, offset, drafts), future in in_order(pictures, load, settings.workers, _size):
+        state.done += len(drafts)
+        bar.update(len(drafts))
+        drafts = _distinct(drafts, report)
+        name = drafts[0]["source_id"]
         try:
-            image = future.result()
-            if image is None:
-                report.bad("record is repeated", name)
-            else:
-                writer.add(draft, image)
+            writer.add(drafts, future.result())
         except MissingImage as error:
             report.missing(str(error), name)
-            writer.leave_out(draft, str(error))
+            writer.leave_out(drafts, str(error))
         except BadImage as error:
             report.bad(error.reason, name, error)
-            writer.leave_out(draft, error.reason)
+            writer.leave_out(drafts, error.reason)
         except UnsafePath as error:
             report.bad("path leaves its root", name, error)
         if writer.is_full:
@@ -158,8 +156,22 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     bar.close()
 
 
-def _size(image: CheckedImage | None) -> int:
-    return 0 if image is None else len(image.data)
+def _distinct(drafts: list[Draft], report: Report) -> list[Draft]:
+    """Those of one picture, which become one record; a mere copy of one is a fault."""
+    distinct: dict[str, Draft] = {}
+    report.keep("records tried")
+    for draft in drafts:
+        if (text := json.dumps(draft)) in distinct:
+            report.keep("records tried")
+            report.bad("record is repeated", draft["source_id"])
+        distinct.setdefault(text, draft)
+    if len(distinct) > 1:
+        report.keep("records joined to another one of their picture", len(distinct) - 1)
+    return list(distinct.values())
+
+
+def _size(image: CheckedImage) -> int:
+    return len(image.data)
 
 
 def _check_same_run(work: Path, identity: dict[str, Any]) -> None:
@@ -247,7 +259,7 @@ def _convert(source: Source, output: Path, settings: ConvertSettings, retry: boo
     else:
         plan, report = planned
     if retry and state.done == 0:
-        state.images.kept["records tried"] -= plan.drafts  # they come again
+        state.images.kept["records tried"] -= plan.pictures()  # they come again
     _write(plan, source, output, work, settings, state)
     if not state.shards:
         shutil.rmtree(work)  # the same call begins anew

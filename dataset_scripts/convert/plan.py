@@ -1,7 +1,7 @@
 """The order in which records go into shards: shuffled over the whole data set, in constant memory.
 
-Every draft goes into one of many bucket files by a hash of its name; a bucket is small enough to be sorted in memory.
-The order depends on the names and the seed alone, and copies of a name meet in one bucket, where they are seen.
+Every draft goes into one of many bucket files by a hash of its picture's name; a bucket is small enough to be sorted in
+memory. The order depends on the names and the seed alone, and the drafts of one picture meet in one bucket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
-from dataset_scripts.convert.source import Draft, Source
+from dataset_scripts.convert.source import Draft, Source, picture_of
 from dataset_scripts.report import Report
 from dataset_scripts.units import UnitCheck
 
@@ -25,8 +25,8 @@ _BUCKET_BYTES = 8 << 20
 _BUFFER_BYTES = 64 << 20  # over all buckets, before they are written
 
 
-def _rank(source_id: str, seed: int) -> int:
-    digest = hashlib.blake2b(f"{seed}/{source_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def _rank(picture: str, seed: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{picture}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
@@ -42,23 +42,29 @@ class Plan:
     def _path(self, bucket: int) -> Path:
         return self.folder / f"{bucket:06d}.jsonl"
 
-    def bucket(self, number: int) -> list[Draft]:
-        """The drafts of one bucket in their final order."""
+    def bucket(self, number: int) -> list[list[Draft]]:
+        """The pictures of one bucket in their final order, each with its drafts in the order of the source."""
         path = self._path(number)
         if not path.is_file():
             return []
+        pictures: dict[str, list[Draft]] = defaultdict(list)
         with open(path, encoding="utf-8") as file:
-            drafts = [json.loads(line) for line in file]
-        return sorted(drafts, key=lambda draft: (_rank(draft["source_id"], self.seed), draft["source_id"]))
+            for line in file:
+                draft = json.loads(line)
+                pictures[picture_of(draft)].append(draft)
+        return [pictures[name] for name in sorted(pictures, key=lambda name: (_rank(name, self.seed), name))]
 
-    def from_position(self, bucket: int, offset: int) -> Iterator[tuple[int, int, Draft, bool]]:
-        """Drafts from a position on: the position behind it, the draft, and whether it is a copy of the one before."""
+    def pictures(self) -> int:
+        """How many there are, in all buckets."""
+        return sum(len(self.bucket(number)) for number in range(self.buckets))
+
+    def from_position(self, bucket: int, offset: int) -> Iterator[tuple[int, int, list[Draft]]]:
+        """The drafts of each picture from a position on, and the position behind it."""
         for number in range(bucket, self.buckets):
-            drafts = self.bucket(number)
-            for index in range(offset, len(drafts)):
-                after = (number, index + 1) if index + 1 < len(drafts) else (number + 1, 0)
-                is_copy = index > 0 and drafts[index - 1]["source_id"] == drafts[index]["source_id"]
-                yield *after, drafts[index], is_copy
+            pictures = self.bucket(number)
+            for index in range(offset, len(pictures)):
+                after = (number, index + 1) if index + 1 < len(pictures) else (number + 1, 0)
+                yield *after, pictures[index]
             offset = 0
 
     @classmethod
@@ -99,7 +105,7 @@ class Plan:
                         )
             if line is None:
                 continue
-            waiting[_rank(draft["source_id"], seed) % plan.buckets].append(line)
+            waiting[_rank(picture_of(draft), seed) % plan.buckets].append(line)
             plan.drafts += 1
             size += len(line)
             if size > _BUFFER_BYTES:

@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
-
-from dataset_scripts.annotations import read_published
+from dataset_scripts.annotations import annotation_files, read_published
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
 from dataset_scripts.images import CheckedImage
-from dataset_scripts.records import clean_record, clean_regions, to_fractions
+from dataset_scripts.records import clean_record, clean_regions
 from dataset_scripts.report import Report
-from dataset_scripts.units import is_in_fractions
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
 
-# A record of the schema whose ``image`` is the text that an ImageSource understands. With a key ``box_format`` its
-# regions are still as received, with boxes in pixels, until the image and so its size is known; ``size`` is the width
-# and height that these boxes refer to, where it was declared.
+# A record of the schema whose ``image`` is the text that an ImageSource understands; drafts with the same one are of one
+# picture and become one record. Where ``image`` names a place (a row, a member of a tar) and a picture may stand in
+# several, ``picture`` may say which it is. With a key ``box_format`` its regions are still as received, with boxes in
+# pixels, until the image and so its size is known; ``size`` is the width and height that these boxes refer to, where it
+# was declared.
 Draft = dict[str, Any]
 
 
@@ -31,22 +30,14 @@ def with_boxes(draft: Draft, image: CheckedImage, report: Report) -> Draft:
     if "box_format" not in draft:
         return draft
     rest = {name: value for name, value in draft.items() if name not in ("box_format", "size")}
-    box_format, infos = draft["box_format"], draft["regions"]
     size = draft.get("size") or (image.width, image.height)
-    if isinstance(infos, list):
-        infos = [
-            {**info, "bbox": to_fractions(info.get("bbox"), box_format, *size)} if isinstance(info, dict) else info
-            for number, info in enumerate(infos)
-            if not (isinstance(info, dict) and _is_in_other_unit(info.get("bbox"), draft, number, report))
-        ]
-    return {**rest, "regions": clean_regions(infos, draft["source_id"], report)}
+    regions = clean_regions(draft["regions"], draft["source_id"], report, draft["box_format"], size)
+    return {**rest, "regions": regions}
 
 
-def _is_in_other_unit(box: object, draft: Draft, number: int, report: Report) -> bool:
-    if draft["box_format"] == "normalized" or not is_in_fractions(box, draft["box_format"]):
-        return False
-    report.bad("box in fractions where pixels are declared", f"{draft['source_id']} region {number}", box)
-    return True
+def picture_of(draft: Draft) -> str:
+    """Names the picture of a draft: drafts of one name become one record."""
+    return draft.get("picture", draft["image"])
 
 
 @dataclass
@@ -70,26 +61,10 @@ class Source:
     release: Callable[[str], None] | None = None
 
 
-def annotation_files(root: str, storage_options: dict[str, Any]) -> dict[str, int]:
-    """Size in bytes by URL of the annotation files in FineHARD's published layout.
-
-    Raises:
-        ValueError: there is none.
-    """
-    filesystem, base = fsspec.core.url_to_fs(root, **storage_options)
-    found = {}
-    for suffix in ("json", "jsonl", "json.gz", "jsonl.gz"):
-        for path in filesystem.glob(f"{base.rstrip('/')}/jsonfiles/*.{suffix}"):
-            found[filesystem.unstrip_protocol(path)] = int(filesystem.size(path) or 0)
-    if not found:
-        raise ValueError(f"{root} is not in FineHARD's published layout: {root}/jsonfiles holds no .json file")
-    return dict(sorted(found.items()))
-
-
 def _finehard_drafts(files: list[str], storage_options: dict[str, Any], report: Report) -> Iterator[Draft]:
     for path in files:
-        for _, _, source_id, published in read_published(path, report, storage_options):
-            record = clean_record(published, source_id, report)
+        for _, where, source_id, published in read_published(path, report, storage_options):
+            record = clean_record(published, source_id, report, f"{where} {source_id}")
             if record is not None:
                 yield {"image": source_id, **record}
 

@@ -25,11 +25,15 @@ _PER_FOLDER = 1000
 
 
 def published_record(record: dict[str, Any], path: str) -> dict[str, Any]:
-    """A record as it is published (DESIGN section 5); `path` is where its image lies below images/."""
+    """A record as it is published (DESIGN section 5); `path` is where its image lies below images/.
+
+    The published layout has one short caption; the list of several stands beside it.
+    """
     return {
         "f_path": PUBLISHED_PREFIX + path,
         "caption": record["caption"],
-        "short_caption": record["short_caption"],
+        "short_caption": next(iter(record["short_captions"]), None),
+        **({"short_captions": record["short_captions"]} if len(record["short_captions"]) > 1 else {}),
         "bbox_info": [
             {
                 "bbox": [round(float(v), 5) for v in (*region["bbox"], region["score"])],

@@ -9,8 +9,8 @@ from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import CocoImage, read_coco
 from dataset_scripts.formats.files import read_object
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.own_data.mapping import fingerprint_files, join_captions
-from dataset_scripts.records import clean_text
+from dataset_scripts.own_data.mapping import fingerprint_files
+from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report
 
 
@@ -22,11 +22,11 @@ def name_objects(image: CocoImage) -> str | None:
 
 def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None:
     if has_captions:
-        texts = [clean_text(text, "caption", where, report) for where, text in image.captions]
-        long, short = join_captions([text for text in texts if text is not None])
+        short = [one for where, text in image.captions for one in clean_texts(text, "caption", where, report)]
+        long = join_captions(short)
     else:
-        long, short = None, name_objects(image)
-    if short is None:
+        long, short = None, clean_texts(name_objects(image), "caption", image.where, report)
+    if not short:
         report.bad("record without a caption", image.where, image.path)
         return None
     for thing in image.objects:
@@ -36,7 +36,7 @@ def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None
     draft: Draft = {
         "image": image.path,
         "caption": long,
-        "short_caption": short,
+        "short_captions": short,
         "regions": regions,
         "source_id": image.path,
         "box_format": "xywh",
@@ -45,7 +45,7 @@ def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None
 
 
 def coco_source(captions: Path | None, instances: Path | None, images: str) -> Source:
-    """Captions become the long (all) and short (first) caption, instances regions named after their category.
+    """Captions become the short ones, and together the long one; instances become regions named after their category.
 
     Args:
         captions: ``captions_*.json``, or None: each image's short caption then names the objects in its boxes.

@@ -12,8 +12,8 @@ from typing import Any
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import declared_size
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.own_data.mapping import fingerprint_files, join_captions
-from dataset_scripts.records import clean_text
+from dataset_scripts.own_data.mapping import fingerprint_files
+from dataset_scripts.records import clean_text, join_captions
 from dataset_scripts.report import Report
 
 # Each part excludes what ends it, so that a bracket that is never closed is read once.
@@ -53,8 +53,7 @@ def _draft(path: Path, annotations: Path, report: Report) -> Draft | None:
             captions.append(text)
             for entity, phrase in pairs:
                 phrases[entity].append(phrase)
-    long, short = join_captions(captions)
-    if short is None:
+    if not captions:
         report.bad("record without a caption", path.name)
         return None
     size, boxes = None, {}
@@ -70,8 +69,8 @@ def _draft(path: Path, annotations: Path, report: Report) -> Draft | None:
         by_length = sorted(phrases[entity], key=len)
         regions.append({"bbox": found[0], "short_expr": by_length[0], "long_expr": by_length[-1]})
     name = f"{path.stem}.jpg"
-    draft = {"image": name, "caption": long, "short_caption": short, "regions": regions, "source_id": name}
-    return draft | {"box_format": "xyxy"} | ({"size": size} if size else {})
+    draft = {"image": name, "caption": join_captions(captions), "short_captions": captions, "regions": regions}
+    return draft | {"source_id": name, "box_format": "xyxy"} | ({"size": size} if size else {})
 
 
 def flickr30k_source(annotations: Path, images: str) -> Source:

@@ -16,7 +16,7 @@ from dataset_scripts.convert.source import Draft
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.formats.coco import declared_size
 from dataset_scripts.formats.objects import list_of_objects
-from dataset_scripts.records import BoxFormat, clean_text
+from dataset_scripts.records import BoxFormat, clean_texts, join_captions
 from dataset_scripts.report import Report
 
 _ROLES = ("image", "caption", "short_caption", "regions", "source_id", "width", "height")
@@ -78,13 +78,6 @@ def check_columns(columns: Columns, present: set[str], where: str) -> None:
             raise ValueError(f"{where} has no column {name!r} for the {role}; it has {sorted(map(str, present))}")
 
 
-def join_captions(captions: Sequence[str]) -> tuple[str | None, str | None]:
-    """(long, short) of an image's captions: all of them as sentences, and the first. A single one is both."""
-    if not captions:
-        return None, None
-    return " ".join(f"{text.rstrip(' .')}." for text in captions), captions[0]
-
-
 _BETWEEN_TEXTS = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
 
 
@@ -117,8 +110,7 @@ def captions_in(value: Any, kind: str, where: str, report: Report) -> list[str]:
     """The usable captions of a cell: a text, a list of texts, or the text of such a list."""
     if isinstance(value, str) and (listed := _listed(value)) is not None:
         value = listed
-    found = [clean_text(one, kind, where, report) for one in (value if isinstance(value, list | tuple) else [value])]
-    return [text for text in found if text is not None]
+    return clean_texts(value, kind, where, report)
 
 
 def _regions(row: dict[str, Any], columns: Columns, where: str, report: Report) -> Any:
@@ -161,8 +153,8 @@ def draft_from_row(
         shorts = captions
     draft: Draft = {
         "image": image,
-        "caption": captions[0] if len(captions) == 1 else join_captions(captions)[0],
-        "short_caption": shorts[0] if shorts else None,
+        "caption": join_captions(captions),
+        "short_captions": shorts,
         "regions": _regions(row, columns, where, report),
         "source_id": source_id,
         "box_format": columns.box_format,

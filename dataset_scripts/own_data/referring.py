@@ -14,7 +14,7 @@ from dataset_scripts.formats.table import read_table
 from dataset_scripts.image_sources import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
 from dataset_scripts.own_data.mapping import fingerprint_files
-from dataset_scripts.records import BoxFormat
+from dataset_scripts.records import BoxFormat, join_captions
 from dataset_scripts.report import Fault, Report
 
 _EXPRESSIONS = ("expressions", "sentences", "expression", "caption", "phrase", "raw")
@@ -108,8 +108,8 @@ def _draft(name: str, picture: _Picture, box_format: BoxFormat) -> Draft:
     phrases = list(dict.fromkeys(text.strip() for texts in picture.boxes.values() for text in texts))
     draft = {
         "image": name,
-        "caption": " ".join(f"{text.rstrip('.')}." for text in phrases),
-        "short_caption": None,
+        "caption": join_captions(phrases),
+        "short_captions": [],
         "regions": regions,
         "source_id": name,
         "box_format": box_format,

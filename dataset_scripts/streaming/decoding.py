@@ -1,22 +1,23 @@
-"""From the rows of shards to records with decoded images; what is unusable is counted, and logged where it is met."""
+"""From the rows of shards to records that passed the gate, images decoded; faults are counted, and logged where met."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from dataset_scripts.records import clean_row
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
-from dataset_scripts.streaming.shard_files import LostRecord, ShardPath
+from dataset_scripts.streaming.shard_files import LostRecord, ShardPath, StoredRow
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any] | LostRecord
+Row = StoredRow | LostRecord | dict[str, Any]  # the last one has passed the gate
 _LOGGED = 20  # faults of a kind
 
 
 class Decoder:
-    """Decodes rows; a faulty record is counted once by a process, however often it comes round.
+    """Judges and decodes rows; a faulty record is counted once by a process, however often it comes round.
 
     Args:
         report: of the stream; its policy decides whether a fault is an error.
@@ -24,7 +25,8 @@ class Decoder:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self._seen: set[str] = set()
+        self._seen: set[int] = set()
+        self._own = Report(report.on_bad)  # of the record at hand
 
     def announce(self, shard: ShardPath) -> None:
         """Counts a shard that was found damaged when it was listed, and its lost records.
@@ -39,7 +41,22 @@ class Decoder:
         self.report.examples.setdefault("record lost with its shard", []).append(f"{lost} of {shard.name}")
 
     def __call__(self, row: Row) -> dict[str, Any] | None:
-        """The record of the schema; None if it is lost or its image cannot be decoded.
+        """The record of the schema; None if it is lost, unusable, or its image cannot be decoded.
+
+        Raises:
+            ValueError: with ``on_bad="raise"``.
+        """
+        record = self.judged(row)
+        if record is None:
+            return None
+        try:
+            return FEATURES.decode_example(record)
+        except Exception as error:  # PIL's parsers raise nearly anything on damaged bytes
+            self.undecodable(row, record, error)
+            return None
+
+    def judged(self, row: Row) -> dict[str, Any] | None:
+        """The record with its image still encoded; None if it is lost or unusable.
 
         Raises:
             ValueError: with ``on_bad="raise"``.
@@ -48,16 +65,40 @@ class Decoder:
             if not row.known:
                 self._fault("record cannot be read", row.where, row.reason)
             return None
-        try:
-            return FEATURES.decode_example(row)
-        except Exception as error:  # PIL's parsers raise nearly anything on damaged bytes
-            self._fault("image cannot be decoded", str(row.get("source_id")), error)
-            return None
+        if isinstance(row, dict):
+            return row
+        record = clean_row(row.values, row.where, self._own)
+        if self._own.problems:
+            self._count(self._own, row.where)
+            self._own = Report(self.report.on_bad)
+        return record
+
+    def undecodable(self, row: Row, record: dict[str, Any], error: Exception) -> None:
+        """Counts a record whose image no decoder reads.
+
+        Raises:
+            ValueError: with ``on_bad="raise"``.
+        """
+        where = f"{row.where} " if isinstance(row, StoredRow) else ""
+        self._fault("image cannot be decoded", f"{where}{record['source_id']}", error)
+
+    def add(self, report: Report, file: str) -> None:
+        """Adds what was found in a file of annotations, unless it was before."""
+        if report.problems:
+            self._count(report, file)
 
     def _fault(self, reason: str, where: str, received: object) -> None:
-        if (key := f"{reason} {where}") in self._seen:
+        own = Report(self.report.on_bad)
+        own.bad(reason, where, received)
+        self._count(own, f"{reason} {where}")
+
+    def _count(self, own: Report, key: str) -> None:
+        """Adds what was found in one record, unless it was before."""
+        if (mark := hash(key)) in self._seen:
             return
-        self.report.bad(reason, where, received)
-        self._seen.add(key)
-        if self.report.problems[reason] <= _LOGGED:
-            logger.warning("left out: %s in %s: %s", reason, where, received)
+        self._seen.add(mark)
+        own.kept.clear()
+        self.report.merge(own)
+        for reason, places in own.examples.items():
+            if self.report.problems[reason] <= _LOGGED:
+                logger.warning("left out: %s in %s", reason, places[0])

@@ -6,10 +6,8 @@ Steps are equal on all ranks because no rank ever runs out; training on such a s
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,6 @@ from dataset_scripts.streaming.decoding import Decoder, Row
 from dataset_scripts.streaming.even import BLOCK
 from dataset_scripts.streaming.shard_files import ShardPath
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class AnnotationFile:
@@ -33,17 +29,19 @@ class AnnotationFile:
     on_bad: OnBad = "skip"
     storage_options: dict[str, Any] = field(default_factory=dict)
 
-    def numbered(self, start: int, stride: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    def numbered(self, start: int, stride: int, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
         """Records with their numbers, from ``start`` on, every ``stride``-th."""
-        report = Report(self.on_bad)
         yield from read_annotation_file(self.path, self.images, report, self.storage_options, start, stride)
-        if report.problems:
-            logger.warning("%s: left out or changed: %s", PurePosixPath(self.path).name, dict(report.problems))
 
 
-def _numbered(file: AnnotationFile | ShardPath, start: int, stride: int) -> Iterator[tuple[int, Row]]:
+def _numbered(
+    file: AnnotationFile | ShardPath, first: int, start: int, stride: int, decode: Decoder
+) -> Iterator[tuple[int, Row]]:
     if isinstance(file, AnnotationFile):
-        yield from file.numbered(start, stride)
+        report = Report(file.on_bad)
+        yield from file.numbered(start, stride, report)
+        if start == first:  # and not resumed in the middle
+            decode.add(report, file.path)
         return
     for begin in range(start, file.records, BLOCK):
         for number, row in enumerate(file.read(begin, min(begin + BLOCK, file.records)), begin):
@@ -92,7 +90,7 @@ class EndlessSource:
             order, found = self._order(cursor.cycle), False
             while cursor.file < len(order):
                 start = max(cursor.record, first)
-                rows = _numbered(self.files[order[cursor.file]], start, stride)
+                rows = _numbered(self.files[order[cursor.file]], first, start, stride, self.decode)
                 while block := list(itertools.islice(rows, BLOCK)):
                     order_in_block = np.random.default_rng([*self.seed, cursor.cycle, order[cursor.file], block[0][0]])
                     for index in order_in_block.permutation(len(block))[cursor.in_block :]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import fsspec
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, concatenate_datasets
+from datasets.exceptions import DatasetGenerationError
 
+from dataset_scripts.ahead import in_order
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.records import RULES
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
-from dataset_scripts.streaming.decoding import Decoder
+from dataset_scripts.streaming.decoding import Decoder, Row
 from dataset_scripts.streaming.endless import AnnotationFile
-from dataset_scripts.streaming.shard_files import LostRecord, ShardPath, find_shards
+from dataset_scripts.streaming.shard_files import ShardPath, find_shards
 from dataset_scripts.streaming.stream import TrainingStream
+
+logger = logging.getLogger(__name__)
+
+_READERS = 4  # threads that decode what no manifest vouches for
+_BATCH = 500  # records in memory until they are written to the cache
 
 
 def _place(source: str) -> str:
@@ -40,11 +52,16 @@ def _is_layout(place: str, storage_options: dict[str, Any]) -> bool:
 
 
 def _files(
-    source: str, split: str, fetch: DownloadSettings | None, on_bad: OnBad, storage_options: dict[str, Any]
+    source: str,
+    split: str,
+    fetch: DownloadSettings | None,
+    on_bad: OnBad,
+    verify: bool,
+    storage_options: dict[str, Any],
 ) -> list[ShardPath] | list[AnnotationFile]:
     place = _place(source)
     if not _is_layout(place, storage_options):
-        shards = find_shards(place, split, storage_options)
+        shards = find_shards(place, split, storage_options, verify)
         if shards:
             return shards
         raise ValueError(
@@ -59,39 +76,71 @@ def _files(
     raise ValueError(f"{place} has no split {split!r}; it has {sorted(reader._roots())}")
 
 
-def _rows(shards: list[ShardPath], on_bad: OnBad, state: str) -> Iterator[dict[str, Any]]:
-    """Of tar shards; ``state`` stands in the cache's key, so that rewritten files are read again."""
+def _rows(shards: list[ShardPath], on_bad: OnBad, state: str, report_file: str) -> Iterator[dict[str, Any]]:
+    """Encoded records that passed the gate; ``state`` stands in the cache's key, so that rewritten files are read again."""
     decode = Decoder(Report(on_bad))
+
+    def checked(item: tuple[Row, dict[str, Any]]) -> None:
+        FEATURES.decode_example(item[1])
+
     for shard in shards:
-        for row in shard.read(0, shard.records):
-            if isinstance(row, LostRecord):
-                decode(row)
+        rows = shard.read(0, shard.records)
+        judged = ((row, record) for row in rows if (record := decode.judged(row)) is not None)
+        if shard.sha256:  # what was written had been decoded
+            yield from (record for _, record in judged)
+            continue
+        for (row, record), decoded in in_order(judged, checked, _READERS):
+            if (error := decoded.exception()) is None:
+                yield record
             else:
-                yield row
+                decode.undecodable(row, record, error)
+    decode.report.save(Path(report_file))
+
+
+def _prepared(prepare: Callable[[], Any]) -> Any:
+    """What ``prepare`` gives; ``datasets`` wraps the errors of a reader in one of its own."""
+    try:
+        return prepare()
+    except DatasetGenerationError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, ValueError) else error) from None
 
 
 def _map_style(
-    source: str, split: str, fetch: DownloadSettings | None, on_bad: OnBad, storage_options: dict[str, Any]
+    source: str,
+    split: str,
+    fetch: DownloadSettings | None,
+    on_bad: OnBad,
+    verify: bool,
+    report: Report,
+    storage_options: dict[str, Any],
 ) -> Dataset:
     place = _place(source)
     if _is_layout(place, storage_options):
         reader = FineHARD(root=place, fetch=fetch, on_bad=on_bad, storage_options=storage_options)
-        reader.download_and_prepare()
+        _prepared(reader.download_and_prepare)
+        report.merge(reader.report(split))
         return reader.as_dataset(split=split)
-    shards = find_shards(place, split, storage_options)
+    shards = find_shards(place, split, storage_options, verify)
     for shard in shards:
         if shard.damage:
-            Decoder(Report(on_bad)).announce(shard)
+            Decoder(report).announce(shard)
     shards = [shard for shard in shards if shard.readable != 0]
     if not shards:
         raise ValueError(
             f"{place} holds neither readable shards of the split {split!r} nor FineHARD's published layout"
         )
-    paths = [shard.path.removeprefix("file://") for shard in shards]
-    if paths[0].endswith(".parquet"):
-        return load_dataset("parquet", data_files=paths, split="train", features=FEATURES)
-    arguments = {"shards": shards, "on_bad": on_bad, "state": fingerprint(place, storage_options)}
-    return Dataset.from_generator(_rows, gen_kwargs=arguments, features=FEATURES)
+    arguments = {"shards": shards, "on_bad": on_bad, "state": fingerprint(place, storage_options) + RULES}
+    key = hashlib.sha256(repr([place, split, verify, arguments]).encode()).hexdigest()[:16]
+    file = Path(datasets.config.HF_DATASETS_CACHE) / "shard_reports" / f"{key}.json"
+    arguments["report_file"] = str(file)
+    records = _prepared(
+        lambda: Dataset.from_generator(_rows, gen_kwargs=arguments, features=FEATURES, writer_batch_size=_BATCH)
+    )
+    if file.is_file():
+        report.merge(Report.from_dict(json.loads(file.read_text(encoding="utf-8"))))
+    if not len(records):
+        raise ValueError(f"no record of the {len(shards)} shards in {place} is usable: {dict(report.problems)}")
+    return records
 
 
 def load_training_data(
@@ -105,6 +154,8 @@ def load_training_data(
     world_size: int = 1,
     fetch: DownloadSettings | None = None,
     on_bad: OnBad = "skip",
+    verify: bool = True,
+    report: Report | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Dataset | TrainingStream:
     """Training records from one or several sources, as a map-style set or as a stream.
@@ -122,8 +173,11 @@ def load_training_data(
         seed: of the order. Streaming only: a map-style set is shuffled by its sampler.
         rank, world_size: of the process. Streaming only, likewise.
         fetch: limits for fetching images of a published layout by URL, where they are not beside it.
-        on_bad: ``"skip"`` counts and logs faults, such as a cut shard or a broken image, and goes on; ``"raise"`` stops
-            at the first one. A stream has its counts in ``report``.
+        on_bad: ``"skip"`` counts and logs faults, such as a cut shard, an inverted box or a broken image, and goes on;
+            ``"raise"`` stops at the first one. A stream has its counts in its attribute ``report``.
+        verify: compare each shard with the SHA-256 of its manifest when a process first opens it; one that is another
+            file is left out, or an error. Costs one reading of the file.
+        report: takes the counts of a map-style set.
         storage_options: for fsspec, such as ``{"token": …}``.
 
     Raises:
@@ -134,8 +188,15 @@ def load_training_data(
         raise ValueError("received no source of training data; at least one folder, URL or Hub data set is needed")
     options = storage_options or {}
     if streaming:
-        files = [_files(name, split, fetch, on_bad, options) for name in names]
+        files = [_files(name, split, fetch, on_bad, verify, options) for name in names]
         return TrainingStream(files, weights, seed, rank, world_size, on_bad)
     if weights is not None:
         raise ValueError("weights need streaming=True; a map-style set holds every record of every source once")
-    return concatenate_datasets([_map_style(name, split, fetch, on_bad, options) for name in names])
+    report, parts = report or Report(), []
+    for name in names:
+        own = Report(on_bad)
+        parts.append(_map_style(name, split, fetch, on_bad, verify, own, options))
+        if own.problems:
+            logger.warning("%s: left out or changed: %s", name, dict(own.problems))
+        report.merge(own)
+    return concatenate_datasets(parts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,13 +19,22 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from dataset_scripts.schema import FEATURES
+from dataset_scripts.shards import parse_manifest
 from dataset_scripts.tar_files import whole_members
 
-_COLUMNS = list(FEATURES)
+_COLUMNS = [*FEATURES, "short_caption"]  # the last one of shards written before there was a list
 
 
 class DamagedShard(ValueError):
     """A shard, or a part of it, cannot be read as what it is."""
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row as its shard has it, not yet judged."""
+
+    where: str  # shard and number of the row in it
+    values: dict[str, Any]  # by column; ``image`` still encoded
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class ShardPath:
         records: how many it has by its manifest, else by itself.
         storage_options: for fsspec.
         bytes: size of the file when it was listed; another file under the same name is not taken for this one.
+        sha256: of its manifest, compared when a process first opens the file; empty: not compared.
         readable: how many from the first on can be read.
         damage: why these are fewer, and what was received; empty for a sound shard.
     """
@@ -53,6 +64,7 @@ class ShardPath:
     records: int
     storage_options: tuple[tuple[str, Any], ...] = field(default=(), repr=False, compare=False)
     bytes: int | None = None
+    sha256: str = ""
     readable: int | None = field(default=None, compare=False)
     damage: str = field(default="", compare=False)
 
@@ -60,17 +72,21 @@ class ShardPath:
     def name(self) -> str:
         return PurePosixPath(self.path).name
 
-    def read(self, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
-        """Rows ``start`` to ``stop``, with ``image`` still encoded; a lost one is given as such, never left out."""
+    def read(self, start: int, stop: int) -> Iterator[StoredRow | LostRecord]:
+        """Rows ``start`` to ``stop``; a lost one is given as such, never left out."""
         stop = min(stop, self.records)
         sound = stop if self.readable is None else min(stop, max(start, self.readable))
         reader = _read_tar if self.path.endswith(".tar") else _read_parquet
         if start < sound:
             try:
+                _verify(self, os.getpid())
                 yield from reader(self, start, sound)
-            except DamagedShard as error:  # before the first row: it does not open
+            except DamagedShard as error:  # before the first row: it is another file, or does not open
                 yield from self._lost(start, sound, str(error))
         yield from self._lost(sound, stop, self.damage, known=True)
+
+    def _row(self, number: int, values: dict[str, Any]) -> StoredRow:
+        return StoredRow(f"{self.name}[{number}]", values)
 
     def _lost(self, start: int, stop: int, reason: object, known: bool = False) -> Iterator[LostRecord]:
         for number in range(start, stop):
@@ -82,20 +98,45 @@ def _is_damage(error: Exception) -> bool:
 
     pyarrow tells of pages that do not unpack with a bare OSError without a number.
     """
-    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
+    return isinstance(error, pa.ArrowException | UnicodeDecodeError) or (
+        type(error) is OSError and error.errno is None
+    )
+
+
+@cache
+def _digest(shard: ShardPath, process: int) -> str:
+    """SHA-256 of the file, read once by a process."""
+    digest = hashlib.sha256()
+    with fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open() as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _verify(shard: ShardPath, process: int) -> None:
+    """Refuses a file that is not the one in the manifest. A cut one, which was counted when it was listed, may be read.
+
+    Raises:
+        DamagedShard: its SHA-256 is another one.
+    """
+    if shard.sha256 and not shard.damage and (found := _digest(shard, process)) != shard.sha256:
+        raise DamagedShard(
+            f"{shard.path} is not the file in its manifest (SHA-256 {found[:12]}…, written was {shard.sha256[:12]}…); "
+            "write or fetch it again, or read it as it is with verify=False (--verify_shards False)"
+        )
 
 
 @lru_cache(maxsize=4)  # neighboring reads are of one shard; by process, because a fork would share the file's offset
 def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     file = fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open()
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
     except Exception as error:
         if not _is_damage(error):
             raise
         size = f", {shard.bytes:,} bytes" if shard.bytes is not None else ""
         raise DamagedShard(f"{shard.path} is cut or damaged ({error}{size}); write or fetch it again") from error
-    missing = set(_COLUMNS) - set(parquet.schema_arrow.names)
+    missing = set(FEATURES) - {"short_captions"} - set(parquet.schema_arrow.names)
     if missing:
         raise ValueError(
             f"{shard.path} lacks the columns {sorted(missing)}; it must be of the schema in dataset_scripts/schema.py. "
@@ -104,21 +145,23 @@ def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
     return parquet
 
 
-def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
+def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[StoredRow | LostRecord]:
     parquet = _open_parquet(shard, os.getpid())
+    columns = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
     first = 0
     for group in range(parquet.num_row_groups):
         size = parquet.metadata.row_group(group).num_rows
         low, high = max(start, first), min(stop, first + size)
         if low < high:
             try:
-                rows = parquet.read_row_group(group, columns=_COLUMNS, use_threads=False)
+                table = parquet.read_row_group(group, columns=columns, use_threads=False)
+                rows = table.slice(low - first, high - low).to_pylist()
             except Exception as error:
                 if not _is_damage(error):
                     raise
                 yield from shard._lost(low, high, error)
             else:
-                yield from rows.slice(low - first, high - low).to_pylist()
+                yield from map(shard._row, range(low, high), rows)
         first += size
     yield from shard._lost(max(start, first), stop, f"it holds {first} records")
 
@@ -146,7 +189,7 @@ def _open_tar(shard: ShardPath, process: int) -> tuple[Any, list[dict[str, tuple
     return file, list(samples.values()), damage
 
 
-def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any] | LostRecord]:
+def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[StoredRow | LostRecord]:
     file, samples, damage = _open_tar(shard, os.getpid())
     for number in range(start, min(stop, len(samples))):
         data = {}
@@ -159,7 +202,7 @@ def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[dict[str, Any
         except (ValueError, TypeError) as error:
             yield from shard._lost(number, number + 1, f"its .json is no JSON object ({error})")
         else:
-            yield row
+            yield shard._row(number, row)
     yield from shard._lost(max(start, len(samples)), stop, damage or f"it holds {len(samples)} samples")
 
 
@@ -180,14 +223,21 @@ def _inspected(shard: ShardPath) -> ShardPath:
     return replace(shard, readable=min(found, shard.records), damage=damage)
 
 
-def find_shards(root: str, split: str, storage_options: dict[str, Any] | None = None) -> list[ShardPath]:
+def find_shards(
+    root: str, split: str, storage_options: dict[str, Any] | None = None, verify: bool = True
+) -> list[ShardPath]:
     """The shards of a split under a folder or URL; empty if there are none.
 
     Counts come from the manifest that the conversion wrote, else from the files themselves. A file whose size is not
     that of the manifest is opened, to see how much of it can be read.
 
+    Args:
+        root, split, storage_options: where they are.
+        verify: compare each file with the SHA-256 of its manifest when a process first opens it. A file that is another
+            one counts as damaged.
+
     Raises:
-        ValueError: shards are there, but none of this split, or the manifest names one that is not.
+        ValueError: shards are there, but none of this split, or the manifest names one that is not or is no manifest.
     """
     options = storage_options or {}
     filesystem, base = fsspec.core.url_to_fs(root, **options)
@@ -203,7 +253,7 @@ def find_shards(root: str, split: str, storage_options: dict[str, Any] | None = 
     listed: dict[str, dict[str, Any]] = {}
     for folder in {str(PurePosixPath(path).parent) for path in own}:
         if filesystem.exists(manifest := f"{folder}/{split}-manifest.json"):
-            content = json.loads(filesystem.cat_file(manifest))["shards"]
+            content = parse_manifest(filesystem.cat_file(manifest), manifest)["shards"]
             listed |= {f"{folder}/{shard['file']}": shard for shard in content}
             if absent := sorted(set(listed) - set(own)):
                 raise ValueError(f"{manifest} names {absent[0]}, which is not there; copy or convert it again")
@@ -211,9 +261,10 @@ def find_shards(root: str, split: str, storage_options: dict[str, Any] | None = 
     frozen = tuple(options.items())
     shards, doubtful = {}, []
     for path in own:
-        size, records = files[path].get("size"), listed[path]["records"] if path in listed else -1
-        shards[path] = ShardPath(filesystem.unstrip_protocol(path), records, frozen, size)
-        if records < 0 or size not in (None, listed[path]["bytes"]):
+        size, about = files[path].get("size"), listed.get(path, {"records": -1, "sha256": "", "bytes": None})
+        digest = about["sha256"] if verify else ""
+        shards[path] = ShardPath(filesystem.unstrip_protocol(path), about["records"], frozen, size, digest)
+        if about["records"] < 0 or size not in (None, about["bytes"]):
             doubtful.append(path)
     if doubtful:
         with ThreadPoolExecutor(16) as pool:

@@ -37,8 +37,8 @@ class TrainingStream(IterableDataset):
             the places of those lost; ``"raise"`` stops at the first fault with a ValueError.
 
     Attributes:
-        report: shards found damaged when they were listed, and what this process met since. The workers of a DataLoader
-            have reports of their own; what they meet they log.
+        report: shards found damaged when they were listed, and what this process met since, an annotation file's faults
+            when it is read to its end. The workers of a DataLoader have reports of their own; what they meet they log.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.ahead import in_order
 from dataset_scripts.images import BadImage, CheckedImage, check_image
-from dataset_scripts.records import clean_regions, clean_text
+from dataset_scripts.records import clean_row
 from dataset_scripts.report import Report
 from dataset_scripts.validate.records import raw_records
 
@@ -90,9 +90,11 @@ class _Texts:
             self.repeated[kind].add(text)
 
 
-def _check_regions(record: dict[str, Any], where: str, findings: Findings, texts: _Texts) -> list[dict[str, Any]]:
-    regions = clean_regions(record["regions"], where, findings.errors)
-    for region in regions:
+def _look_at(record: dict[str, Any], where: str, findings: Findings, texts: _Texts) -> None:
+    texts.add("caption", record["caption"])
+    for text in record["short_captions"]:
+        texts.add("short caption", text)
+    for region in record["regions"]:
         x1, y1, x2, y2 = region["bbox"]
         findings.areas.append((x2 - x1) * (y2 - y1))
         findings.negatives[len(region["negatives"])] += 1
@@ -100,18 +102,6 @@ def _check_regions(record: dict[str, Any], where: str, findings: Findings, texts
             findings.oddities.bad(f"box narrower than 1/{round(1 / TINY)} of the image", where, region["bbox"])
         texts.add("expression", region["short_expr"])
         texts.add("expression", region["long_expr"])
-    return regions
-
-
-def _check_record(record: dict[str, Any], where: str, findings: Findings, texts: _Texts) -> list[dict[str, Any]]:
-    errors = findings.errors
-    caption = clean_text(record["caption"], "caption", where, errors)
-    short = clean_text(record["short_caption"], "short caption", where, errors)
-    if caption is None and short is None:
-        errors.bad("record without a caption", where)
-    texts.add("caption", caption)
-    texts.add("short caption", short)
-    return _check_regions(record, where, findings, texts)
 
 
 def check(
@@ -142,13 +132,15 @@ def check(
         return check_image((item[1].get("image") or {}).get("bytes") or b"")
 
     records = raw_records(root, split, findings.errors, storage_options)
-    for number, ((where, record), image) in enumerate(
-        tqdm(in_order(records, load, _READERS), "checking", unit="record")
-    ):
+    for number, ((where, raw), image) in enumerate(tqdm(in_order(records, load, _READERS), "checking", unit="record")):
         if max_records is not None and number >= max_records:
             break
         findings.errors.keep("records")
-        regions = _check_record(record, where, findings, texts)
+        record = clean_row(raw, where, findings.errors)
+        if record is None:
+            continue
+        _look_at(record, where, findings, texts)
+        regions = record["regions"]
         findings.errors.keep("records without a region", not regions)
         names.add(record["source_id"])
         try:

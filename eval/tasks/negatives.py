@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,35 +11,27 @@ from eval.attributes import changed_attributes
 from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
-from eval.tasks.base import Task, register
+from eval.tasks.base import register
 from eval.tasks.matching import MatchRow, add_breakdown, check_matches, embed_matches, score_matches
-from eval.tasks.records import COLUMNS, WANTS, read_records
+from eval.tasks.records import RecordTask
 
 
 @register
 @dataclass
-class Negatives(Task):
-    """Top-1 of a region's short expression among itself and its hard negatives; regions without negatives are left out.
-
-    Attributes:
-        root: folder with jsonfiles/ and images/, relative to `data`.
-        limit: the first so many records; 0 for all.
-    """
+class Negatives(RecordTask):
+    """Top-1 of a region's short expression among itself and its hard negatives; regions without negatives are left out."""
 
     name: ClassVar[str] = "negatives"
     needs_regions: ClassVar[bool] = True
-    wants: ClassVar[str] = WANTS
-    columns: ClassVar[str] = COLUMNS
-
-    root: Path = Path()
-    limit: int = 0
 
     def load(self) -> list[MatchRow]:
         rows = [
-            MatchRow(record.image, np.array(region.bbox[:4], np.float32), None, [region.short, *region.negatives])
-            for record in read_records(self, self.root, self.limit)
+            MatchRow(
+                record.image, np.array(region["bbox"], np.float32), None, [region["short_expr"], *region["negatives"]]
+            )
+            for record in self.read_records()
             for region in record.regions
-            if region.short and region.negatives
+            if region["negatives"]
         ]
         if not rows:
             raise ValueError(

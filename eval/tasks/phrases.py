@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
+from dataset_scripts.schema import Region
 from eval.box_sizes import add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
-from eval.tasks.base import Task, register, require_some
+from eval.tasks.base import register, require_some
 from eval.tasks.matching import MatchRow, embed_matches, score_matches
-from eval.tasks.records import COLUMNS, WANTS, EvalRecord, Region, read_records
+from eval.tasks.records import EvalRecord, RecordTask
 
 
 @dataclass
-class _PhraseTask(Task):
+class _PhraseTask(RecordTask):
     """Options both tasks share.
 
     Attributes:
-        root: folder with jsonfiles/ and images/, relative to `data`.
         expression: which expression of a region is its phrase: short or long.
-        limit: the first so many records; 0 for all.
     """
 
-    wants: ClassVar[str] = WANTS
-    columns: ClassVar[str] = COLUMNS
     needs_regions: ClassVar[bool] = True
 
-    root: Path = Path()
     expression: str = "short"
-    limit: int = 0
 
     def load(self) -> list[EvalRecord]:
         if self.expression not in ("short", "long"):
             raise ValueError(f"{self.name}.expression must be short or long; got {self.expression!r}.")
-        return read_records(self, self.root, self.limit)
+        return self.read_records()
 
     def images_of(self, data: list[EvalRecord]) -> list[ImageSource]:
         return [record.image for record in data]
 
     def phrase(self, region: Region) -> str | None:
         """In lower case: CLIP reads no capitals, so "A dog" and "a dog" are one phrase, not a tie."""
-        text = region.short if self.expression == "short" else region.long
+        text = region["short_expr" if self.expression == "short" else "long_expr"]
         return " ".join(text.lower().split()) or None if text else None
 
 
@@ -94,7 +88,7 @@ class PhraseInImage(_PhraseTask):
             for region in record.regions:
                 if own := self.phrase(region):
                     texts = [own, *(p for p in phrases if p != own)]
-                    rows.append(MatchRow(record.image, np.array(region.bbox[:4], np.float32), None, texts))
+                    rows.append(MatchRow(record.image, np.array(region["bbox"], np.float32), None, texts))
         if not rows:
             raise ValueError("task phrase_in_image: no image of the data has two different phrases.")
         result = score_matches(self, embedder, embed_matches(self, embedder, {"regions": rows}), prefix=False)

@@ -1,32 +1,38 @@
 """Records for the tasks on a FineHARD-like folder or data set: annotations now, images later.
 
-Images are turned upright as their EXIF orientation says, like those of training: their boxes refer to upright images.
+They come through the gate of training (`dataset_scripts/records.py`), so both hold the same records. Images are turned
+upright as their EXIF orientation says, like those of training: their boxes refer to upright images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
 
-from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, inside
+from dataset_scripts.annotations import annotation_files, read_published
+from dataset_scripts.records import clean_record
+from dataset_scripts.report import Fault, Report
+from dataset_scripts.schema import Region
+from eval.embed import Embedder
+from eval.images import Boxes, DatasetImage, ImageFile, ImageSource
+from eval.results import Result
 from eval.tasks.base import Task
-from eval.tasks.reading import at, numbers_of, read_json, text_of, texts_of
 
-PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before every f_path of FineHARD and names no folder
-
-
-@dataclass
-class Region:
-    """One box with its expressions; `bbox` is normalized xyxy."""
-
-    bbox: list[float]
-    short: str | None
-    long: str | None
-    negatives: list[str]
+WANTS = """It wants FineHARD's published layout:
+  ROOT/jsonfiles/*.json    lists of records: f_path, caption, short_caption, bbox_info
+  ROOT/images/…            the images, found by f_path
+where ROOT is the data folder, or its test/ or dev/ folder (option root=FOLDER). `python -m dataset_scripts.sample --output DIR`
+makes one; FineHARD itself is at https://huggingface.co/datasets/qihoo360/FineHARD."""
+COLUMNS = (
+    "It needs this project's record: image, caption, short_captions, regions (bbox, short_expr, long_expr, negatives)."
+)
 
 
 @dataclass
@@ -35,89 +41,90 @@ class EvalRecord:
 
     image: ImageSource
     caption: str | None
-    short_caption: str | None
+    short_captions: list[str]
     regions: list[Region]
 
     def boxes(self, which: list[int]) -> Boxes:
-        return Boxes(np.array([self.regions[i].bbox[:4] for i in which], dtype=np.float32))
+        return Boxes(np.array([self.regions[i]["bbox"] for i in which], dtype=np.float32))
 
 
-WANTS = """It wants FineHARD's published layout:
-  ROOT/jsonfiles/*.json    lists of records: f_path, caption, short_caption, bbox_info
-  ROOT/images/…            the images, found by f_path
-where ROOT is the data folder, or its test/ or dev/ folder (option root=FOLDER). `python -m dataset_scripts.sample --output DIR`
-makes one; FineHARD itself is at https://huggingface.co/datasets/qihoo360/FineHARD."""
-COLUMNS = (
-    "It needs this project's record: image, caption, short_caption, regions (bbox, short_expr, long_expr, negatives)."
-)
+@dataclass
+class RecordTask(Task):
+    """A task on records.
 
-
-def read_records(task: Task, root: Path, limit: int = 0) -> list[EvalRecord]:
-    """All records of a task's data: from the Hub when the task says so, else from the published layout.
-
-    Raises:
-        ValueError: no such folder, or a record that cannot be read.
+    Attributes:
+        root: folder with jsonfiles/ and images/, relative to `data`.
+        limit: the first so many records; 0 for all.
+        on_bad: "raise" stops at the first fault of a record, "skip" counts it in the result and goes on, as in training.
     """
-    rows = _hub_records(task) if task.hub else _folder_records(task, root)
-    records = []
-    for record in rows:
-        records.append(record)
-        if limit and len(records) == limit:
-            break
-    if not records:
-        raise ValueError(f"task {task.name}: its data holds no record.\n{task.wants}")
-    return records
+
+    wants: ClassVar[str] = WANTS
+    columns: ClassVar[str] = COLUMNS
+
+    root: Path = Path()
+    limit: int = 0
+    on_bad: str = "raise"
+
+    def __post_init__(self) -> None:
+        self.report = Report(self.on_bad)
+
+    def read_records(self) -> list[EvalRecord]:
+        """All records of the task's data: from the Hub when the task says so, else from the published layout.
+
+        Raises:
+            ValueError: no such folder, no record, or a faulty one.
+        """
+        self.report = Report(self.on_bad)
+        rows = self._hub_records() if self.hub else self._folder_records()
+        try:
+            records = list(islice(rows, self.limit or None))
+        except Fault as error:
+            raise ValueError(f"task {self.name}: {error}.\n{self.wants}") from None
+        if not records:
+            faults = f" ({dict(self.report.problems)})" if self.report.problems else ""
+            raise ValueError(f"task {self.name}: its data holds no record{faults}.\n{self.wants}")
+        return records
+
+    def run(self, embedder: Embedder, data: Any = None) -> Result:
+        result = super().run(embedder, data)
+        result.data |= {f"faults: {reason}": count for reason, count in sorted(self.report.problems.items())}
+        return result
+
+    def _folder_records(self) -> Iterator[EvalRecord]:
+        candidates = [self.root] if self.root != Path() else [Path(), Path("test"), Path("dev")]
+        folder = self.path(*[c / "jsonfiles" for c in candidates], what="folder of annotations").parent
+        for file in annotation_files(str(folder), {}):
+            for _, where, source_id, published in read_published(file, self.report, {}):
+                record = clean_record(published, source_id, self.report, f"{where} {source_id}")
+                if record is not None:
+                    yield _eval_record(ImageFile(folder / "images" / source_id), record)
+
+    def _hub_records(self) -> Iterator[EvalRecord]:
+        rows = self.hub_rows(["image", "caption", "regions"])
+        if not {"short_captions", "short_caption"} & set(rows.column_names):
+            raise ValueError(f"task {self.name}: {self.hub} has no column short_captions. {self.columns}")
+        bare = _without_image(rows)
+        for index, row in enumerate(rows.remove_columns("image")):
+            where = f"{self.hub}, row {index}"
+            if index in bare:
+                self.report.bad("record without an image", where)
+                continue
+            record = clean_record(row, where, self.report)
+            if record is not None:
+                yield _eval_record(DatasetImage(rows, index), record)
 
 
-def _folder_records(task: Task, root: Path) -> Iterator[EvalRecord]:
-    candidates = [root] if root != Path() else [Path(), Path("test"), Path("dev")]
-    folder = task.path(*[c / "jsonfiles" for c in candidates], what="folder of annotations").parent
-    files = sorted((folder / "jsonfiles").glob("*.json"))
-    for file in files:
-        rows = read_json(task, file)
-        if not isinstance(rows, list):
-            raise ValueError(
-                f"task {task.name}: {file} holds a JSON {type(rows).__name__}; it must be a list of records.\n{task.wants}"
-            )
-        for number, row in enumerate(rows):
-            with at(task, f"{file}, record {number}"):
-                record = _record(row, folder / "images")
-            yield record
+def _eval_record(image: ImageSource, record: dict[str, Any]) -> EvalRecord:
+    return EvalRecord(image, record["caption"], record["short_captions"], record["regions"])
 
 
-def _record(row: dict[str, Any], images: Path) -> EvalRecord:
-    regions = []
-    for box in row.get("bbox_info") or []:
-        negatives = box.get("short_expr_negs") or {} if box.get("flag_short_neg") else {}
-        ordered = [negatives[key] for key in sorted(negatives, key=int)]
-        regions.append(_region(box["bbox"], box.get("short_expr"), box.get("long_expr"), ordered))
-    image = ImageFile(inside(images, row["f_path"].removeprefix(PUBLISHED_PREFIX)))
-    return EvalRecord(image, _optional(row, "caption"), _optional(row, "short_caption"), regions)
-
-
-def _region(bbox: Any, short: Any, long: Any, negatives: Any) -> Region:
-    """Raises ValueError: a box without four numbers, or an expression that is no text."""
-    texts = {"short_expr": short, "long_expr": long}
-    return Region(
-        numbers_of(bbox, 4, "bbox (x1, y1, x2, y2)"),
-        *(_optional(texts, name) for name in texts),
-        texts_of(negatives if negatives is not None else [], "negatives", empty=True),
-    )
-
-
-def _optional(row: dict[str, Any], name: str) -> str | None:
-    """A text that may be missing: None, or nothing in it."""
-    value = row.get(name)
-    return text_of(value, name) if value and str(value).strip() else None
-
-
-def _hub_records(task: Task) -> Iterator[EvalRecord]:
-    rows = task.hub_rows(["image", "caption", "short_caption", "regions"])
-    for index, row in enumerate(rows.remove_columns("image")):
-        with at(task, f"{task.hub}, row {index}"):
-            regions = [
-                _region(r["bbox"], r["short_expr"], r["long_expr"], r["negatives"]) for r in row["regions"] or []
-            ]
-            captions = _optional(row, "caption"), _optional(row, "short_caption")
-            record = EvalRecord(DatasetImage(rows, index), *captions, regions)
-        yield record
+def _without_image(rows: Dataset) -> set[int]:
+    """The rows whose image, a column as stored, is null; no picture is read."""
+    found: set[int] = set()
+    start = 0
+    for part in rows.select_columns(["image"]).with_format("arrow").iter(1000):
+        image = part["image"]
+        bare = pc.and_(pc.is_null(pc.struct_field(image, "bytes")), pc.is_null(pc.struct_field(image, "path")))
+        found.update(start + int(index) for index in np.flatnonzero(bare.to_numpy(zero_copy_only=False)))
+        start += len(part)
+    return found

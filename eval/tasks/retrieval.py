@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +14,22 @@ from eval.images import ImageSource
 from eval.results import Result
 from eval.scoring import add_retrieval_scores
 from eval.tasks.base import Task, register, require_some
-from eval.tasks.records import COLUMNS, WANTS, EvalRecord, read_records
+from eval.tasks.records import EvalRecord, RecordTask
+
+
+def join_pictures(
+    images: Sequence[ImageSource], captions: Sequence[Sequence[str]]
+) -> tuple[list[ImageSource], list[list[str]]]:
+    """The distinct pictures in the order of the rows, by their stored bytes, each with the captions of all its rows."""
+    contents = {image: image.content() for image in dict.fromkeys(images)}
+    joined: dict[str, tuple[ImageSource, list[str]]] = {}
+    for image, texts in zip(images, captions, strict=True):
+        if contents[image] not in joined:
+            joined[contents[image]] = (image, list(texts))
+        else:
+            own = joined[contents[image]][1]
+            own += [text for text in texts if text not in own]
+    return [image for image, _ in joined.values()], [texts for _, texts in joined.values()]
 
 
 def retrieve(
@@ -23,10 +37,14 @@ def retrieve(
 ) -> Result:
     """Image → text and text → image R@1, 5, 10 over all captions of all images (section 4.3 of the paper).
 
+    A picture that stands in several rows is one image with the captions of all of them.
+
     Args:
         images: N sources. captions: the captions of each, at least one.
         long: read the captions with the model's long-text path.
     """
+    rows = len(images)
+    images, captions = join_pictures(images, captions)
     features, valid = embedder.images(images)
     require_some(task, valid)
     kept = np.flatnonzero(valid)
@@ -37,6 +55,7 @@ def retrieve(
     add_retrieval_scores(result, features[torch.from_numpy(kept)], text_features, owner, texts)
     result.data = {
         "images": len(kept),
+        "rows_joined": rows - len(images),
         "captions": len(texts),
         "captions_shared_by_images": len(texts) - len(set(texts)),
         "images_left_out": int((~valid).sum()),
@@ -46,28 +65,22 @@ def retrieve(
 
 @register
 @dataclass
-class Retrieval(Task):
+class Retrieval(RecordTask):
     """Retrieval on a FineHARD-like data set, long and short captions apart.
 
     Attributes:
-        root: folder with jsonfiles/ and images/, relative to `data`.
         captions: "long", "short" or both, separated by a comma.
-        limit: the first so many records; 0 for all.
     """
 
     name: ClassVar[str] = "retrieval"
-    wants: ClassVar[str] = WANTS
-    columns: ClassVar[str] = COLUMNS
 
-    root: Path = Path()
     captions: tuple[str, ...] = ("short", "long")
-    limit: int = 0
 
     def load(self) -> list[EvalRecord]:
         unknown = set(self.captions) - {"short", "long"}
         if unknown or not self.captions:
             raise ValueError(f"retrieval.captions must be short, long or short,long; got {','.join(self.captions)!r}.")
-        return read_records(self, self.root, self.limit)
+        return self.read_records()
 
     def images_of(self, data: list[EvalRecord]) -> list[ImageSource]:
         return [record.image for record in data]
@@ -75,11 +88,11 @@ class Retrieval(Task):
     def score(self, embedder: Embedder, data: list[EvalRecord]) -> Result:
         combined = Result(self.name, {}, settings={"text": ", ".join(self.captions)})
         for kind in self.captions:
-            rows = [(r.image, r.short_caption if kind == "short" else r.caption) for r in data]
-            rows = [(image, caption) for image, caption in rows if caption]
+            rows = [(r.image, r.short_captions if kind == "short" else [r.caption] if r.caption else []) for r in data]
+            rows = [(image, captions) for image, captions in rows if captions]
             if not rows:
                 raise ValueError(f"task retrieval: no record has a {kind} caption; leave it out with captions=…")
-            part = retrieve(self, embedder, [i for i, _ in rows], [[c] for _, c in rows], long=kind == "long")
+            part = retrieve(self, embedder, [i for i, _ in rows], [c for _, c in rows], long=kind == "long")
             for name in ("scores", "outcomes", "groups", "data"):
                 own = getattr(part, name)
                 getattr(combined, name).update({f"{kind}_{key}": value for key, value in own.items()})

@@ -191,19 +191,19 @@ def test_single_records_that_cannot_be_read_are_replaced_and_named(whole: dict[s
         found: list[str] = []
         problems: Counter[str] = Counter()
         for rank in range(world_size):
-            stream = load_training_data(folder, streaming=True, rank=rank, world_size=world_size)
+            stream = load_training_data(folder, streaming=True, rank=rank, world_size=world_size, verify=False)
             assert not stream.report.problems  # the manifest and the sizes are right
             found += _names(stream)
             problems += stream.report.problems
         assert len(found) == 40
         assert set(names) - set(found) == {names[4], names[9]}
         assert set(problems) == {"record cannot be read", "image cannot be decoded"}
-    stream = load_training_data(folder, streaming=True)
+    stream = load_training_data(folder, streaming=True, verify=False)
     list(stream)
     assert stream.report.examples["record cannot be read"][0].startswith("train-00000.tar[4]: ")
-    assert stream.report.examples["image cannot be decoded"][0].startswith(names[9])
+    assert stream.report.examples["image cannot be decoded"][0].startswith(f"train-00000.tar[9] {names[9]}")
     with pytest.raises(ValueError, match=r"(record cannot be read|image cannot be decoded) in"):
-        list(load_training_data(folder, streaming=True, on_bad="raise"))
+        list(load_training_data(folder, streaming=True, on_bad="raise", verify=False))
 
 
 def test_a_damaged_row_group_costs_no_other(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_damaged_row_group_costs_no_other(whole: dict[str, Path], tmp_path: Pa
     manifest["shards"][0]["bytes"] = len(data)
     (folder / "train-manifest.json").write_text(json.dumps(manifest))
     assert len(data) != size
-    stream = load_training_data(folder, streaming=True)
+    stream = load_training_data(folder, streaming=True, verify=False)
     found = _names(stream)
     names = _stored(whole["parquet"], "train-00000")
     assert len(found) == 40

@@ -54,7 +54,7 @@ def test_streaming_and_prepared_give_the_published_records(layout: Path, tmp_pat
             path = layout / "images" / record["source_id"]
             np.testing.assert_array_equal(np.asarray(record["image"]), np.asarray(Image.open(path)))
             assert source["f_path"] == "grit-20m/data-12m/" + record["source_id"]
-            assert (record["caption"], record["short_caption"]) == (source["caption"], source["short_caption"])
+            assert (record["caption"], record["short_captions"]) == (source["caption"], [source["short_caption"]])
             for region, info in zip(record["regions"], source["bbox_info"], strict=True):
                 np.testing.assert_allclose([*region["bbox"], region["score"]], info["bbox"], atol=1e-6)
                 assert region["short_expr"] == info["short_expr"]
@@ -92,7 +92,7 @@ def _damage(root: Path) -> dict[str, int]:
         "image is truncated or damaged": 1,
         "image is too small": 1,
         "path leaves its root": 1,
-        "caption is empty": 1,
+        "caption is missing": 1,
         "record without a caption": 1,
         "box is inverted or empty": 1,
         "box has a coordinate that is no finite number": 1,

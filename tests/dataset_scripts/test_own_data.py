@@ -73,12 +73,12 @@ def test_coco(pictures: Path, tmp_path: Path) -> None:
     records, manifest = _converted(coco_source(tmp_path / "c.json", tmp_path / "i.json", str(pictures)), tmp_path)
     assert set(records) == {"0.jpg", "1.jpg", "3.jpg"}
     assert records["0.jpg"]["caption"] == "A dog. A dog runs."
-    assert records["0.jpg"]["short_caption"] == "A dog."
+    assert records["0.jpg"]["short_captions"][0] == "A dog."
     (region,) = records["0.jpg"]["regions"]
     _same(region, _region([0.25, 0.25, 0.75, 0.75], "dog"))
     assert records["1.jpg"]["regions"] == []
     assert manifest["annotations"]["problems"] == {
-        "caption is empty": 1,
+        "caption is missing": 1,
         "record without a caption": 1,
         "box of a crowd": 1,
         "annotation of an unknown category": 1,
@@ -101,7 +101,7 @@ def test_coco_boxes_without_captions(pictures: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(instances))
     records, manifest = _converted(coco_source(None, path, str(pictures)), tmp_path)
     assert set(records) == {"0.jpg"}
-    assert records["0.jpg"]["short_caption"] == "a photo of red ball, dog"
+    assert records["0.jpg"]["short_captions"] == ["a photo of red ball, dog"]
     assert records["0.jpg"]["caption"] is None
     assert [region["short_expr"] for region in records["0.jpg"]["regions"]] == ["red ball", "dog", "red ball"]
     assert manifest["annotations"]["problems"] == {"record without a caption": 1}
@@ -132,7 +132,7 @@ def test_flickr30k_entities(pictures: Path, tmp_path: Path) -> None:
     records, manifest = _converted(flickr30k_source(root, str(pictures)), tmp_path)
     record = records["0.jpg"]
     assert record["caption"] == "A man with a red hat sees two men. The tall man is looking, says someone."
-    assert record["short_caption"] == "A man with a red hat sees two men."
+    assert record["short_captions"][0] == "A man with a red hat sees two men."
     box = [0.1, 0.1, 0.5, 0.5]
     for region, expected in zip(
         record["regions"], [_region(box, "A man", "The tall man"), _region(box, "a red hat", "a red hat")], strict=True
@@ -171,7 +171,7 @@ def test_referring_expressions(pictures: Path, tmp_path: Path, style: str) -> No
     records, manifest = _converted(referring_source(path, str(pictures)), tmp_path)
     assert set(records) == {"0.jpg", "1.jpg"}
     assert records["0.jpg"]["caption"] == "dog. the dog on the left. cat."
-    assert records["0.jpg"]["short_caption"] is None
+    assert records["0.jpg"]["short_captions"] == []
     first, second = records["0.jpg"]["regions"]
     _same(first, _region([0.1, 0.1, 0.5, 0.5], "dog", "the dog on the left"))
     _same(second, _region([0.5, 0.5, 1, 1], "cat", "cat"))
@@ -202,7 +202,7 @@ def test_tables(pictures: Path, tmp_path: Path, kind: str) -> None:
     columns = Columns(image="path", caption=None, short_caption="text", regions="boxes", box_format="xyxy")
     records, manifest = _converted(table_source(path, str(pictures), columns), tmp_path)
     assert sorted(records) == [f"{n}.jpg" for n in range(4)]
-    assert records["2.jpg"]["short_caption"] == "Picture 2"
+    assert records["2.jpg"]["short_captions"] == ["Picture 2"]
     (region,) = records["1.jpg"]["regions"]
     _same(region, _region([0.1, 0.1, 0.5, 0.5], "dog", negatives=("cat",)))
     assert manifest["images"]["problems"] == {
@@ -240,7 +240,7 @@ def test_webdataset_of_img2dataset(pictures: Path, tmp_path: Path) -> None:
     records, manifest = _converted(webdataset_source(folder, columns), tmp_path)
     assert {"00000/000000000", "00000/000000001", "00000/000000003", "00001/000000000"} <= set(records)
     assert records["00000/000000003"]["caption"] == "Long text 3"
-    assert records["00000/000000003"]["short_caption"] == "Text 3"
+    assert records["00000/000000003"]["short_captions"] == ["Text 3"]
     assert np.asarray(records["00000/000000003"]["image"]).mean() == pytest.approx(180, abs=2)
     problems = manifest["annotations"]["problems"]
     assert problems["sample without an image"] == 2

@@ -5,7 +5,12 @@ import math
 import pytest
 
 from dataset_scripts.paths import UnsafePath, checked_relative, image_path
-from dataset_scripts.records import clean_box, clean_negatives, clean_record, clean_text
+from dataset_scripts.records import (
+    clean_box,
+    clean_record,
+    clean_regions,
+    clean_text,
+)
 from dataset_scripts.report import Report
 
 
@@ -16,11 +21,11 @@ def test_a_published_record_becomes_the_schema() -> None:
     record = clean_record({"caption": " Long. ", "short_caption": "Short", "bbox_info": [region]}, "x.jpg", report)
     assert record == {
         "caption": "Long.",
-        "short_caption": "Short",
+        "short_captions": ["Short"],
         "regions": [
             {
-                "bbox": [0.1, 0.2, 0.3, 0.4],
-                "score": 0.9,
+                "bbox": pytest.approx([0.1, 0.2, 0.3, 0.4]),
+                "score": pytest.approx(0.9),
                 "short_expr": "a dog",
                 "long_expr": "a big dog",
                 "negatives": ["a cat", "a cow"],
@@ -36,7 +41,7 @@ def test_everything_but_one_caption_is_optional() -> None:
     report = Report()
     assert clean_record({"caption": "A dog."}, "x", report) == {
         "caption": "A dog.",
-        "short_caption": None,
+        "short_captions": [],
         "regions": [],
         "source_id": "x",
     }
@@ -95,18 +100,23 @@ def test_a_bad_region_costs_no_other_region() -> None:
     assert report.problems["regions are no list"] == 1
 
 
+def _negatives(negatives: object, report: Report, positive: str | None = "a dog") -> list[str]:
+    region = {"bbox": [0, 0, 1, 1], "short_expr": positive, "long_expr": "a big dog", "negatives": negatives}
+    return clean_regions([region], "here", report)[0]["negatives"]
+
+
 @pytest.mark.parametrize("negatives", [["a cat", "A Dog", "a cat", "", 7], {"0": "a cat", "1": "a dog", "2": "A CAT"}])
 def test_negatives_come_as_list_or_dict_and_lose_copies(negatives) -> None:
     report = Report()
-    assert clean_negatives(negatives, "a dog", "here", report) == ["a cat"]
+    assert _negatives(negatives, report) == ["a cat"]
     assert report.problems["negative equals its positive"] == 1
     assert report.problems["negative is repeated"] == 1
 
 
 def test_other_negatives() -> None:
     report = Report()
-    assert clean_negatives("a cat", "a dog", "here", report) == []
-    assert clean_negatives(["a cat"], None, "here", report) == []
+    assert _negatives("a cat", report) == []
+    assert _negatives(["a cat"], report, positive=None) == []
     assert report.problems == {"negatives are neither a list nor a dict": 1, "negatives without a short expression": 1}
     region = {"bbox": [0, 0, 1, 1], "short_expr": "a dog", "flag_short_neg": 0, "short_expr_negs": {"0": "a cat"}}
     record = clean_record({"caption": "c", "bbox_info": [region]}, "x", report)
@@ -115,7 +125,13 @@ def test_other_negatives() -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), (" \n", "is empty"), (3, "is no text"), ("caf\ufffd", "broken encoding"), ("\ud83d", "broken")],
+    [
+        ("", "is missing"),
+        (" \n", "is missing"),
+        (3, "is no text"),
+        ("caf\ufffd", "broken encoding"),
+        ("\ud83d", "broken"),
+    ],
 )
 def test_unusable_texts(text, reason: str) -> None:
     report = Report()

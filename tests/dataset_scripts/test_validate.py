@@ -52,7 +52,7 @@ def _spoil(shards: Path) -> dict[str, int]:
     rows[0]["image"]["bytes"] = b"<html></html>"
     rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:-300]
     rows[2]["caption"] = " "
-    rows[3]["caption"] = rows[3]["short_caption"] = None
+    rows[3]["caption"], rows[3]["short_captions"] = None, []
     rows[4]["regions"][0]["bbox"] = [0.5, 0.5, 0.2, 0.9]
     rows[5]["regions"][0]["bbox"] = [10.0, 10.0, 50.0, 50.0]
     rows[6]["regions"][0]["bbox"] = [float("nan"), 0.0, 0.5, 0.5]
@@ -65,7 +65,7 @@ def _spoil(shards: Path) -> dict[str, int]:
     return {
         "HTML or XML instead of an image": 1,
         "image is truncated or damaged": 1,
-        "caption is empty": 1,
+        "caption is missing": 1,
         "record without a caption": 1,
         "box is inverted or empty": 1,
         "box lies outside the image": 1,

@@ -126,7 +126,7 @@ def test_records_in_this_projects_schema(publish, color_model):
     region = {"score": 1.0, "long_expr": None}
     rows = [
         {
-            "image": halves("red", "blue"), "caption": "red beside blue", "short_caption": "red", "source_id": "1",
+            "image": halves("red", "blue"), "caption": "red beside blue", "short_captions": ["red"], "source_id": "1",
             "regions": [
                 {**region, "bbox": [0, 0, 0.5, 1], "short_expr": "a red half", "negatives": ["a green half", "a blue half"]},
                 {**region, "bbox": [0.5, 0, 1, 1], "short_expr": "a blue half", "negatives": []},

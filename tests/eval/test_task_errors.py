@@ -56,7 +56,7 @@ def test_open_images_class_list_of_one_column(tmp_path, color_model):
     (root / "validation-annotations-bbox.csv").write_text("\n".join(lines))
     said = complaint(color_model, "openimages_boxes", data=tmp_path)
     assert "validation-annotations-bbox.csv, line 3" in said
-    assert "leaves its folder" in said
+    assert "could leave its root" in said
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,26 @@ def test_sugarcrepe_files(tmp_path, color_model, content, message):
     assert message in complaint(color_model, "sugarcrepe", data=tmp_path, subsets=("swap_att",))
 
 
-RECORD = {"f_path": "a.jpg", "caption": "red", "short_caption": None, "bbox_info": [{"bbox": [0, 0, 1, 1]}]}
+RECORD = {
+    "f_path": "a.jpg",
+    "caption": "red",
+    "short_caption": None,
+    "bbox_info": [{"bbox": [0, 0, 1, 1], "short_expr": "a red wall"}],
+}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"0": RECORD}, "part.json holds a JSON dict; it must be a list of records"),
-        ([RECORD, "text"], "part.json, record 1: malformed (AttributeError"),
-        ([RECORD, RECORD | {"f_path": "../x.jpg"}], "part.json, record 1: malformed (the annotation names '../x.jpg'"),
-        ([RECORD | {"bbox_info": [{"bbox": [0, 1]}]}], "part.json, record 0: malformed (bbox (x1, y1, x2, y2) must be 4 numbers"),
-        ([RECORD | {"bbox_info": [{"bbox": [0, 0, 1, 1], "flag_short_neg": 1, "short_expr_negs": {"a": "x"}}]}], "record 0: malformed (invalid literal"),
-        ([RECORD | {"bbox_info": [{"bbox": [0, 0, 1, 1], "flag_short_neg": 1, "short_expr_negs": {"0": 5}}]}], "negatives[0] must be a text; got 5"),
-        ([RECORD | {"caption": ["red"]}], "record 0: malformed (caption must be a text; got ['red']"),
+        ({"0": RECORD}, "record without an image in part.json[0]"),
+        ([RECORD, "text"], "record is no object in part.json[1]"),
+        ([RECORD, RECORD | {"f_path": "../x.jpg"}], "path leaves its root in part.json[1]"),
+        ([RECORD | {"f_path": None}], "record without an image in part.json[0]"),
+        ([RECORD | {"bbox_info": None}], "regions are null in part.json[0] a.jpg"),
+        ([RECORD | {"bbox_info": [{"bbox": [0, 1]}]}], "box is no list of four numbers in part.json[0] a.jpg region 0: '[0, 1]'"),
+        ([RECORD | {"bbox_info": [{"bbox": [0, 0, 1, 1]}]}], "region without an expression in part.json[0] a.jpg region 0"),
+        ([RECORD | {"bbox_info": [{"bbox": [0, 0, 1, 1], "short_expr": "x", "short_expr_negs": {"0": 5}}]}], "negative is no text in part.json[0] a.jpg region 0: '5'"),
+        ([RECORD | {"caption": ["red"]}], "caption is no text in part.json[0] a.jpg"),
     ],
 )  # fmt: skip
 def test_records(tmp_path, color_model, content, message):
@@ -96,7 +103,7 @@ def test_records(tmp_path, color_model, content, message):
 
 
 def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, color_model):
-    """They are None to a task that would read them; a negative is refused by the task that reads it, and by no other."""
+    """They are missing, as in training."""
     paint(tmp_path / "images/a.jpg", "white", ("red", (0, 0, 32, 64)), ("blue", (32, 0, 64, 64)))
     box = {"flag_short_neg": 1, "short_expr_negs": {"0": " ", "1": "a green half"}}
     regions = [
@@ -105,7 +112,9 @@ def test_records_may_hold_texts_that_say_nothing(tmp_path, paint, color_model):
     ]
     write_json(tmp_path / "jsonfiles/part.json", [RECORD | {"bbox_info": regions}])
     assert run(color_model, "phrases", data=tmp_path).scores["top1"].value == 1.0
-    assert "texts are empty" in complaint(color_model, "negatives", data=tmp_path)
+    negatives = run(color_model, "negatives", data=tmp_path)
+    assert (negatives.scores["top1"].value, negatives.scores["top1"].count) == (1.0, 2)
+    assert negatives.data["faults: negative is missing"] == 2
 
 
 def test_records_that_are_not_utf8(tmp_path, color_model):
@@ -113,7 +122,7 @@ def test_records_that_are_not_utf8(tmp_path, color_model):
     write_json(tmp_path / "jsonfiles/part.json", [RECORD])
     file = tmp_path / "jsonfiles/part.json"
     file.write_bytes(file.read_bytes().replace(b"red", b"cr\xe8me"))
-    assert "part.json is not JSON ('utf-8' codec" in complaint(color_model, "phrases", data=tmp_path)
+    assert "caption has broken encoding in part.json[0] a.jpg" in complaint(color_model, "phrases", data=tmp_path)
 
 
 def instances(**annotation) -> dict:
@@ -132,7 +141,7 @@ def instances(**annotation) -> dict:
         (instances(bbox="0 0 9 9"), "instances_test.json, annotations[1]: malformed (bbox"),
         (instances(category_id=9), "unknown category in instances_test.json, annotations[1]: '9'"),
         (instances() | {"categories": [{"id": 1, "name": None}]}, "instances_test.json, categories[0]: name must be a text; got None"),
-        (instances() | {"images": [{"id": 1, "file_name": "/x.jpg", "width": 1, "height": 1}]}, "instances_test.json, images[0]: malformed (the annotation names '/x.jpg'"),
+        (instances() | {"images": [{"id": 1, "file_name": "/x.jpg", "width": 1, "height": 1}]}, "instances_test.json, images[0]: malformed (UnsafePath: path '/x.jpg' could leave its root"),
         (instances() | {"categories": [{"id": 1, "name": "red"}]}, "task boxes: needs at least two classes"),
     ],
 )  # fmt: skip

@@ -344,7 +344,6 @@ def records(tmp_path, paint):
             "bbox_info": [
                 {"bbox": [0, 0, 0.5, 1, 1.0], "short_expr": f"A {first} thing", "long_expr": f"a {first} thing here", "flag_short_neg": 1, "short_expr_negs": negatives},
                 {"bbox": [0.5, 0, 1, 1, 1.0], "short_expr": f"a {second} thing", "long_expr": None, "flag_short_neg": 0},
-                {"bbox": [0.5, 0, 1, 1, 1.0], "short_expr": None, "long_expr": None, "flag_short_neg": 0},
             ],
         })  # fmt: skip
     write_json(tmp_path / "jsonfiles/part.json", rows)

@@ -27,7 +27,7 @@ def make_record(number: int, regions: int = 0, negatives: int = 0) -> dict[str, 
     return {
         "image": Image.fromarray(pixels),
         "caption": f"The photo shows a {COLORS[number % 11]} {SHAPES[number % 8]} and {number} small birds in a field.",
-        "short_caption": f"a {SHAPES[number % 8]} and {number} birds",
+        "short_captions": [f"a {SHAPES[number % 8]} and {number} birds"],
         "regions": [make_region(10 * number + index, negatives) for index in range(regions)],
         "source_id": f"record-{number}",
     }

@@ -22,7 +22,7 @@ class Augmentation:
         flip: probability of a flip; images whose texts mention left or right are never flipped.
         min_crop: smallest share of a side that a crop keeps; 1 turns cropping off.
         min_box_kept: a region that keeps less than this share of its area in the crop is dropped.
-        short_from_long: probability that a random sentence of the long caption stands in for the short one, where
+        short_from_long: probability that a random sentence of the long caption stands in for the short ones, where
             the long one is several captions by different people.
         long_subset: probability that the long caption, being such, is some of its sentences in another order.
     """
@@ -52,7 +52,7 @@ class Augmentation:
             return record
         sentences = SENTENCE_END.split(record["caption"].strip())
         if self.short_from_long and rng.random() < self.short_from_long:
-            record["short_caption"] = rng.choice(sentences).rstrip(".!?")
+            record["short_captions"] = [rng.choice(sentences).rstrip(".!?")]
         if self.long_subset and rng.random() < self.long_subset:
             record["caption"] = " ".join(rng.sample(sentences, rng.randint(1, len(sentences))))
         return record
@@ -87,7 +87,7 @@ def _clipped(box: list[float], window: tuple[float, float, float, float]) -> tup
 
 
 def _mentions_sides(record: Record) -> bool:
-    texts = [record["caption"], record["short_caption"]]
+    texts = [record["caption"], *record["short_captions"]]
     for region in record["regions"]:
         texts += [region["short_expr"], region["long_expr"]]
     return any(SIDES.search(text) for text in texts if text)

@@ -43,7 +43,7 @@ class FGCLIPCollator:
         max_regions: regions taken from an image, at random if it has more (published: 4); 0 for stage 1.
         short_caption_prefix: put before short captions, as published.
         augmentation: applied to image and boxes.
-        seed: of region choice, expression choice and augmentation.
+        seed: of the choice of captions, regions and expressions, and of augmentation.
     """
 
     processor: FGCLIPProcessor
@@ -72,7 +72,9 @@ class FGCLIPCollator:
         batch: dict[str, Any] = {
             "pixel_values": self.processor(images=[record["image"] for record in records])["pixel_values"],
             "long_index": torch.tensor([texts.add(record["caption"], long_text=True) for record in records]),
-            "short_index": torch.tensor([texts.add(self._short_caption(record)) for record in records]),
+            "short_index": torch.tensor(
+                [texts.add(self._short_caption(*pair)) for pair in zip(records, generators, strict=True)]
+            ),
             "source_ids": [record["source_id"] for record in records],
         }
         if self.max_regions:
@@ -80,16 +82,19 @@ class FGCLIPCollator:
         if not texts.rows:
             raise ValueError(
                 f"Received {len(records)} records without any text (source ids {batch['source_ids'][:3]}…); every "
-                "record needs `caption` or `short_caption`."
+                "record needs `caption` or `short_captions`."
             )
         batch["text_hash"] = torch.tensor([_hash(text) for text, _ in texts.rows])
         # Hard negatives begin as their phrase does; captions have little in common.
         batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
         return batch
 
-    def _short_caption(self, record: dict[str, Any]) -> str | None:
-        caption = record["short_caption"]
-        return self.short_caption_prefix + caption if caption and caption.strip() else None
+    def _short_caption(self, record: dict[str, Any], rng: random.Random) -> str | None:
+        """One of the short captions; another one at another visit."""
+        captions = record["short_captions"]
+        if not captions:
+            return None
+        return self.short_caption_prefix + (captions[0] if len(captions) == 1 else rng.choice(captions))
 
     def _regions(
         self, records: list[dict[str, Any]], generators: list[random.Random], texts: TextTable

@@ -16,7 +16,7 @@ from dataset_scripts.schema import FEATURES
 # What travels from step to step: a record without its image, with the expressions and the reasons of failures.
 ANNOTATIONS = Features(
     {
-        **{name: FEATURES[name] for name in ("source_id", "caption", "short_caption", "regions")},
+        **{name: FEATURES[name] for name in ("source_id", "caption", "short_captions", "regions")},
         "expressions": List({"short": Value("string"), "long": Value("string")}),
         "failures": List(Value("string")),
     }

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from dataset_scripts.images import BadImage, check_image
 from dataset_scripts.json_stream import DamagedRecord, iterate_records
 from dataset_scripts.paths import UnsafePath, image_path
-from dataset_scripts.records import clean_record
+from dataset_scripts.records import clean_record, clean_texts
 from dataset_scripts.report import Report
 
 KINDS = ("auto", "images", "parquet", "webdataset", "finehard")
@@ -29,8 +29,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 class InputSettings:
     """What the input is and how its columns are called.
 
-    `columns` gives for image, caption, short_caption, source_id and regions the name in a parquet file; alt text is a
-    short_caption. `limit` reads only the first so many records.
+    `columns` gives for image, caption, short_captions, source_id and regions the name in a parquet file; alt text is a
+    short caption. `limit` reads only the first so many records.
     """
 
     kind: str = "auto"
@@ -40,7 +40,7 @@ class InputSettings:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"input.kind is {self.kind!r}; it must be one of {', '.join(KINDS)}.")
-        unknown = set(self.columns) - {"image", "caption", "short_caption", "source_id", "regions"}
+        unknown = set(self.columns) - {"image", "caption", "short_captions", "source_id", "regions"}
         if unknown:
             raise ValueError(f"input.columns names {sorted(unknown)}, which a record does not have.")
         if self.limit is not None and self.limit < 1:
@@ -127,7 +127,7 @@ def _record(data: bytes, source_id: str, where: str, report: Report, **fields: A
         report.bad(error.reason, where, error)
         return None
     report.keep("records kept")
-    empty = {"caption": None, "short_caption": None, "regions": []}
+    empty = {"caption": None, "short_captions": [], "regions": []}
     return {"image": {"bytes": image.data, "path": None}, "source_id": source_id, **empty, **fields}
 
 
@@ -138,14 +138,14 @@ def _read_images(unit: dict[str, Any], settings: InputSettings, report: Report) 
         path = root / name
         side = path.with_suffix(".txt")
         text = side.read_text(encoding="utf-8", errors="replace").strip() if side.is_file() else None
-        record = _record(path.read_bytes(), name, name, report, short_caption=text or None)
+        record = _record(path.read_bytes(), name, name, report, short_captions=[text] if text else [])
         if record is not None:
             yield record
 
 
 def _read_parquet(unit: dict[str, Any], settings: InputSettings, report: Report) -> Iterator[dict[str, Any]]:
     names = {
-        key: settings.columns.get(key, key) for key in ("image", "caption", "short_caption", "source_id", "regions")
+        key: settings.columns.get(key, key) for key in ("image", "caption", "short_captions", "source_id", "regions")
     }
     file = pq.ParquetFile(unit["path"])
     present = set(file.schema_arrow.names)
@@ -160,8 +160,9 @@ def _read_parquet(unit: dict[str, Any], settings: InputSettings, report: Report)
     position = unit["start"]
     for row in _rows(file, wanted, unit["start"], unit["stop"]):
         where = f"{Path(unit['path']).name}[{position}]"
-        fields = {key: row[names[key]] for key in ("caption", "short_caption", "regions") if names[key] in row}
+        fields = {key: row[names[key]] for key in ("caption", "short_captions", "regions") if names[key] in row}
         fields["regions"] = fields.get("regions") or []
+        fields["short_captions"] = clean_texts(fields.get("short_captions"), "short caption", where, report)
         identity = row.get(names["source_id"])
         image = row[names["image"]]
         data = image["bytes"] if isinstance(image, dict) else image
@@ -207,7 +208,7 @@ def _read_tar(unit: dict[str, Any], settings: InputSettings, report: Report) -> 
     for key, sample in islice(samples(), unit["start"], unit["stop"]):
         data = next(value for suffix, value in sample.items() if suffix != "txt")
         text = sample.get("txt", b"").decode("utf-8", "replace").strip()
-        record = _record(data, f"{name}/{key}", f"{name}/{key}", report, short_caption=text or None)
+        record = _record(data, f"{name}/{key}", f"{name}/{key}", report, short_captions=[text] if text else [])
         if record is not None:
             yield record
 

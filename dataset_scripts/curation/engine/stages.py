@@ -203,7 +203,7 @@ def _records(stage: Stage, index: int, unit: None, statistics: dict[str, Any], s
     kept = [
         {**{name: row[name] for name in FEATURES if name != "image"}, "image": image}
         for row, image in zip(rows, images, strict=True)
-        if row["caption"] or row["short_caption"]
+        if row["caption"] or row["short_captions"]
     ]
     failures = {"records: no caption": len(rows) - len(kept)} if len(kept) < len(rows) else {}
     _finish(statistics, start, records=len(kept), failures=failures, counts=_counts(kept))

@@ -46,13 +46,13 @@ class ExpressionSettings:
     max_words: int = 40
     max_expressions: int = 32
     drop_contained: bool = False
-    texts: tuple[str, ...] = ("caption", "short_caption")
+    texts: tuple[str, ...] = ("caption", "short_captions")
 
     def __post_init__(self) -> None:
         self.texts = tuple(self.texts)
-        if not self.texts or set(self.texts) - {"caption", "short_caption"}:
+        if not self.texts or set(self.texts) - {"caption", "short_captions"}:
             raise ValueError(
-                f"expressions.texts is {list(self.texts)}; it needs at least one of caption and short_caption."
+                f"expressions.texts is {list(self.texts)}; it needs at least one of caption and short_captions."
             )
         for name in ("max_words", "max_expressions"):
             if getattr(self, name) < 1:
@@ -72,10 +72,11 @@ class Expressions:
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts, owner = [], []
         for field in self.settings.texts:
-            for row, text in enumerate(batch[field]):
-                if text and text.strip():
-                    texts.append(join_hyphens(" ".join(text.split())))
-                    owner.append(row)
+            for row, value in enumerate(batch[field]):
+                for text in value if isinstance(value, list) else [value]:
+                    if text and text.strip():
+                        texts.append(join_hyphens(" ".join(text.split())))
+                        owner.append(row)
         docs: list[list[Doc]] = [[] for _ in batch["source_id"]]
         for row, doc in zip(owner, self.nlp.pipe(texts, batch_size=64), strict=True):
             docs[row].append(doc)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RecaptionSettings:
-    """`overwrite` also asks for images that have a long caption already. `hint` tells the model the short caption."""
+    """`overwrite` also asks for images that have a long caption already. `hint` tells the model the first short caption."""
 
     chat: ChatSettings = field(
         default_factory=lambda: ChatSettings(model="zai-org/cogvlm2-llama3-caption", backend="local")
@@ -53,7 +53,7 @@ class Recaption:
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         asked = [i for i, caption in enumerate(batch["caption"]) if self.settings.overwrite or not caption]
-        requests = [self._request(batch["image"][i], batch["short_caption"][i]) for i in asked]
+        requests = [self._request(batch["image"][i], batch["short_captions"][i]) for i in asked]
         answers = ask_all(self.backend, self.settings.chat, requests, self.journal, self.account)
         captions, failures = list(batch["caption"]), [list(reasons) for reasons in batch["failures"]]
         for i, answer in zip(asked, answers, strict=True):
@@ -68,8 +68,8 @@ class Recaption:
                 failures[i].append(f"recaption: {reason}{cut}")
         return {**batch, "caption": captions, "failures": failures}
 
-    def _request(self, image: Any, short: str | None) -> Request:
+    def _request(self, image: Any, short: list[str]) -> Request:
         hint = ""
         if self.settings.hint and short and self.prompt.hint:
-            hint = self.prompt.hint.replace("$caption", short)
+            hint = self.prompt.hint.replace("$caption", short[0])
         return Request(self.prompt.system, self.prompt.fill(hint=hint), image=image, seed=self.settings.seed)

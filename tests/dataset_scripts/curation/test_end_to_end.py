@@ -106,7 +106,7 @@ def test_a_real_server_s_nonsense_gives_named_failures_and_no_bad_negative(tmp_p
             "long_expr": None,
             "negatives": [],
         }
-        names = ("caption", "short_caption", "expressions")
+        names = ("caption", "short_captions", "expressions")
         batch = {
             **{n: [None] * 3 for n in names},
             "source_id": list("abc"),

@@ -67,7 +67,7 @@ def test_no_region_and_no_negative(processor):
 
 def test_missing_captions(processor):
     records = [make_record(0), make_record(1)]
-    records[0]["caption"], records[1]["short_caption"] = None, " "
+    records[0]["caption"], records[1]["short_captions"] = None, []
     batch = FGCLIPCollator(processor, max_regions=0)(records)
     assert (batch["long_index"] == NO_TEXT).tolist() == [True, False]
     assert (batch["short_index"] == NO_TEXT).tolist() == [False, True]
@@ -75,7 +75,7 @@ def test_missing_captions(processor):
 
 def test_a_batch_without_text_is_refused(processor):
     with pytest.raises(ValueError, match="record-0"):
-        FGCLIPCollator(processor, max_regions=0)([{**make_record(0), "caption": None, "short_caption": None}])
+        FGCLIPCollator(processor, max_regions=0)([{**make_record(0), "caption": None, "short_captions": []}])
 
 
 def test_randomness_depends_on_seed_draw_and_record_alone(processor):

@@ -16,7 +16,7 @@ COUNTS = [(3, 4), (1, 0), (0, 0), (4, 10), (0, 0), (0, 0), (0, 0), (0, 0), (1, 2
 
 def make_records() -> list[dict]:
     records = [make_record(index, regions, negatives) for index, (regions, negatives) in enumerate(COUNTS)]
-    records[9]["short_caption"] = records[1]["short_caption"]  # a duplicate across batches
+    records[9]["short_captions"] = records[1]["short_captions"]  # a duplicate across batches
     records[2]["caption"] = None
     return records
 

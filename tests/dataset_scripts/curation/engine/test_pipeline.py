@@ -86,7 +86,7 @@ def test_published_layout_from_the_records_reads_back(run, tmp_path):
         FineHARD(root=str(tmp_path / "out"), cache_dir=str(tmp_path / "c")).as_streaming_dataset(split="train")
     )
     for record, new in zip(read(output), back, strict=True):
-        assert (record["caption"], record["short_caption"]) == (new["caption"], new["short_caption"])
+        assert (record["caption"], record["short_captions"]) == (new["caption"], new["short_captions"])
         (old_region,), (new_region,) = record["regions"], new["regions"]
         assert old_region["negatives"] == new_region["negatives"]
         assert new_region["bbox"] == pytest.approx(old_region["bbox"], abs=1e-5)
@@ -151,15 +151,15 @@ def test_sources(tmp_path, finehard):
     (folder / "notes.md").write_text("not read")
     rows, report = records_of(folder)
     assert [r["source_id"] for r in rows] == [f"{i:04d}.png" for i in range(5)]
-    assert [r["short_caption"] for r in rows] == [None, "alt text", None, None, None]
+    assert [r["short_captions"] for r in rows] == [[], ["alt text"], [], [], []]
     assert report.problems == {"not an image": 1}
 
     table = pa.table({"jpg": [encoded(i) for i in range(7)], "txt": list("abcdefg"), "key": list(range(7))})
     (tmp_path / "parquet").mkdir()
     pq.write_table(table, tmp_path / "parquet" / "a.parquet", row_group_size=2)
-    columns = {"image": "jpg", "short_caption": "txt", "source_id": "key"}
+    columns = {"image": "jpg", "short_captions": "txt", "source_id": "key"}
     rows, _ = records_of(tmp_path / "parquet", columns=columns)
-    assert [(r["source_id"], r["short_caption"]) for r in rows] == [(str(i), c) for i, c in enumerate("abcdefg")]
+    assert [(r["source_id"], r["short_captions"]) for r in rows] == [(str(i), [c]) for i, c in enumerate("abcdefg")]
     assert [r["image"]["bytes"] for r in rows] == [encoded(i) for i in range(7)]
     assert len(records_of(tmp_path / "parquet", columns=columns, limit=4)[0]) == 4
     with pytest.raises(ValueError, match="not \\['image'\\]"):
@@ -172,7 +172,7 @@ def test_sources(tmp_path, finehard):
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     rows, _ = records_of(tmp_path / "s.tar")
-    assert [(r["source_id"], r["short_caption"]) for r in rows] == [(f"s/{i:05d}", f"text {i}") for i in range(4)]
+    assert [(r["source_id"], r["short_captions"]) for r in rows] == [(f"s/{i:05d}", [f"text {i}"]) for i in range(4)]
 
     rows, _ = records_of(finehard)
     assert len(rows) == 10 and rows[0]["regions"][0]["score"] == pytest.approx(0.9)  # noqa: PT018

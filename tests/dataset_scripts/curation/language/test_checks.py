@@ -82,7 +82,7 @@ def region(**values):
     ],
 )
 def test_quality_removes_faulty_regions_and_says_why(values, reason):
-    names = ("source_id", "caption", "short_caption", "expressions")
+    names = ("source_id", "caption", "short_captions", "expressions")
     batch = {**{n: [None] for n in names}, "failures": [[]], "regions": [[region(**values), region()]]}
     result = Quality(QualitySettings())(batch)
     assert result["regions"] == [[region()]]
@@ -90,7 +90,7 @@ def test_quality_removes_faulty_regions_and_says_why(values, reason):
 
 
 def test_quality_removes_bad_negatives_and_keeps_the_good():
-    names = ("source_id", "caption", "short_caption", "expressions")
+    names = ("source_id", "caption", "short_captions", "expressions")
     mixed = region(negatives=["a blue ball", "a blue cube", "a red ball"])
     result = Quality(QualitySettings())({**{n: [None] for n in names}, "failures": [[]], "regions": [[mixed]]})
     assert result["regions"][0][0]["negatives"] == ["a blue ball"]

@@ -162,7 +162,7 @@ def batch_of(*regions, failures=0):
     return {
         "source_id": ["x"],
         "caption": [None],
-        "short_caption": [None],
+        "short_captions": [[]],
         "expressions": [[]],
         "failures": [[]],
         "regions": rows,

@@ -180,7 +180,7 @@ def image_batch(number, captions=None):
         "source_id": [str(i) for i in range(number)],
         "image": [scene(i)[0] for i in range(number)],
         "caption": captions or [None] * number,
-        "short_caption": ["alt"] * number,
+        "short_captions": [["alt"]] * number,
         "expressions": [[] for _ in range(number)],
         "regions": [[] for _ in range(number)],
         "failures": [[] for _ in range(number)],

@@ -86,7 +86,7 @@ def test_batch_keeps_rows_and_names_what_is_missing():
     batch = {
         "source_id": ["a", "b", "c"],
         "caption": ["A red ball.", None, "It is so."],
-        "short_caption": [None, "", None],
+        "short_captions": [[], [""], []],
         "failures": [[], ["x"], []],
         "regions": [[], [], []],
         "expressions": [[], [], []],

@@ -63,7 +63,7 @@ def records(tmp_path):
         {
             "image": {"bytes": buffer.getvalue(), "path": None},
             "caption": "c",
-            "short_caption": None,
+            "short_captions": [],
             "source_id": "</script><b>x",
             "regions": [
                 {
@@ -106,7 +106,7 @@ def test_sheet_without_records_or_negatives_says_so(tmp_path, capsys):
     command = ["--input", str(tmp_path), "--output", str(tmp_path / "s.html")]
     assert sheet(command) == 2
     assert "holds no .parquet shards" in capsys.readouterr().err
-    record = {"image": {"path": None, "bytes": b""}, "caption": "c", "short_caption": None, "regions": []}
+    record = {"image": {"path": None, "bytes": b""}, "caption": "c", "short_captions": [], "regions": []}
     write_shard(tmp_path / "records" / "000000.parquet", [{**record, "source_id": "a"}], FEATURES, {})
     assert sheet(command) == 2
     assert "has negatives" in capsys.readouterr().err
