@@ -33,3 +33,15 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(total)
     return total
+
+
+def gather_ragged(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(n, …) of each rank, n of any size, to (sum of n, …) in rank order, with gradient; and where this rank's begin."""
+    if world_size() == 1:
+        return tensor, 0
+    count = torch.tensor([len(tensor)], device=tensor.device)
+    counts = gather(count).tolist()
+    padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
+    parts = gather(padded).unflatten(0, (world_size(), -1)) if max(counts) else [tensor] * world_size()
+    rows = [part[:length] for part, length in zip(parts, counts, strict=True)]
+    return torch.cat(rows), sum(counts[: rank()])
