@@ -11,9 +11,13 @@ from dataset_scripts.convert.source import Source
 from dataset_scripts.own_data import (
     Columns,
     coco_source,
+    dci_source,
     flickr30k_source,
     hub_source,
+    karpathy_source,
+    open_images_source,
     referring_source,
+    sharegpt4v_source,
     table_source,
     webdataset_source,
 )
@@ -62,6 +66,14 @@ def _source(options: argparse.Namespace) -> Source:
             return flickr30k_source(options.annotations, options.images)
         case "referring":
             return referring_source(options.file, options.images, options.box_format, options.instances)
+        case "karpathy":
+            return karpathy_source(options.file, options.images, options.karpathy_splits)
+        case "sharegpt4v":
+            return sharegpt4v_source(options.file, options.images)
+        case "dci":
+            return dci_source(options.annotations, options.images)
+        case "openimages":
+            return open_images_source(options.annotations, options.classes, options.images)
         case "table":
             folder = options.images or str(options.file.parent)
             return table_source(options.file, folder, _columns(options), options.encoding)
@@ -99,6 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--instances", type=Path, default=None, help="RefCOCO's instances.json, with the boxes by ann_id")
     one.add_argument("--images", required=True, help="folder or URL of the images")
     one.add_argument("--box-format", choices=_BOX_FORMATS, default="xywh")
+    one = add("karpathy", "Karpathy's splits of COCO, Flickr30k and Flickr8k")
+    one.add_argument("file", type=Path, help="dataset_coco.json, dataset_flickr30k.json or dataset_flickr8k.json")
+    one.add_argument("--karpathy-splits", nargs="+", default=["train", "restval"], help="which images")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one = add("sharegpt4v", "ShareGPT4V's long captions")
+    one.add_argument("file", type=Path, help="share-captioner_*.json")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one = add("dci", "Densely Captioned Images")
+    one.add_argument("annotations", type=Path, help="folder with *.json")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
+    one = add("openimages", "boxes of Open Images; the classes in an image are its caption")
+    one.add_argument("annotations", type=Path, help="*-annotations-bbox.csv")
+    one.add_argument("--classes", type=Path, required=True, help="class-descriptions-boxable.csv")
+    one.add_argument("--images", required=True, help="folder or URL of the images")
     one = add("table", "a CSV, TSV, JSON or JSON lines file beside a folder of images")
     one.add_argument("file", type=Path)
     one.add_argument("--encoding", default=None, help="of the file, such as cp1252; by default UTF-8 or its mark's")

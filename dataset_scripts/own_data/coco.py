@@ -9,15 +9,9 @@ from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import CocoImage, read_coco
 from dataset_scripts.formats.files import read_object
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.own_data.mapping import fingerprint_files
+from dataset_scripts.own_data.mapping import fingerprint_files, name_objects
 from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report
-
-
-def name_objects(image: CocoImage) -> str | None:
-    """A caption for an image without one: the objects in its boxes, each kind once."""
-    names = list(dict.fromkeys(thing.name for thing in image.objects if not thing.crowd))
-    return f"a photo of {', '.join(names)}" if names else None
 
 
 def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None:
@@ -25,7 +19,7 @@ def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None
         short = [one for where, text in image.captions for one in clean_texts(text, "caption", where, report)]
         long = join_captions(short)
     else:
-        long, short = None, clean_texts(name_objects(image), "caption", image.where, report)
+        long, short = None, name_objects(thing.name for thing in image.objects if not thing.crowd)
     if not short:
         report.bad("record without a caption", image.where, image.path)
         return None

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,12 @@ def check_columns(columns: Columns, present: set[str], where: str) -> None:
         name = getattr(columns, role)
         if name is not None and name not in present and name.split(".")[0] not in present:
             raise ValueError(f"{where} has no column {name!r} for the {role}; it has {sorted(map(str, present))}")
+
+
+def name_objects(names: Iterable[str]) -> list[str]:
+    """A short caption for an image without one, if it has boxes: the objects in them, each kind once."""
+    kinds = list(dict.fromkeys(names))
+    return [f"a photo of {', '.join(kinds)}"] if kinds else []
 
 
 _BETWEEN_TEXTS = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
