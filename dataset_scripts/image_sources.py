@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +52,16 @@ class FolderImages:
         return self._filesystem.isdir(self._base)
 
     def read(self, image: str) -> bytes:
-        try:
-            return self._filesystem.cat_file(f"{self._base.rstrip('/')}/{checked_relative(image)}")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise MissingImage("image file is missing") from error
-        except PermissionError as error:
-            raise MissingImage("image file may not be read") from error
+        path, missing = checked_relative(image), None
+        # A Mac stores é as e with an accent, which is another name to other systems.
+        for name in dict.fromkeys((path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))):
+            try:
+                return self._filesystem.cat_file(f"{self._base.rstrip('/')}/{name}")
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                missing = error
+            except PermissionError as error:
+                raise MissingImage("image file may not be read") from error
+        raise MissingImage("image file is missing") from missing
 
 
 @dataclass

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from transformers import logging as transformers_logging
 
 from dataset_scripts.atomic import write_text
 from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.formats.files import read_yaml
 from dataset_scripts.sample import generate_sample
 from eval import Result, evaluate_model
 from eval.environment import environment
@@ -122,10 +122,7 @@ def _recipe(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a file; a recipe is a YAML file as those in {RECIPES.name}/ beside this script."
         )
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds {type(settings).__name__}; a recipe is a YAML file of NAME: VALUE.")
-    return settings
+    return read_yaml(path)
 
 
 def _data_identity(folder: Path) -> str:
@@ -203,7 +200,7 @@ def run_seed(setup: Setup, seed: int) -> dict[str, dict[str, Result]]:
     folder = setup.output / f"seed_{seed}"
     if not (folder / "random" / "model.safetensors").exists():
         texts = texts_of(load_records([str(setup.train_data)]))
-        create_checkpoint(yaml.safe_load(setup.model_recipe.read_text()), texts, folder / "random", seed)
+        create_checkpoint(_recipe(setup.model_recipe), texts, folder / "random", seed)
     results = {"random": _evaluated(setup, folder / "random")}
     for variant in VARIANTS:
         checkpoint = folder / variant.folder

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import yaml
 from transformers import HfArgumentParser
+
+from dataset_scripts.formats.files import read_yaml
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
 
@@ -29,7 +30,7 @@ def parse_arguments(stage: type[FGCLIPTrainingArguments], arguments: Sequence[st
         if argument.startswith("--"):
             _require_known(argument.split("=")[0], options, "on the command line")
     recipe = _recipe_of(arguments)
-    for key, value in (yaml.safe_load(recipe.read_text()) or {}).items() if recipe else ():
+    for key, value in (read_yaml(recipe) if recipe else {}).items():
         _require_known(key, actions, f"in {recipe}")
         actions[key].required = False
         parser.set_defaults(**{key: value})

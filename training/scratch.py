@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
 from transformers import CLIPImageProcessorPil, set_seed
 
+from dataset_scripts.formats.files import read_yaml
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
 
 from .data.sources import load_records
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     texts = texts_of(load_records(arguments.train_data))
-    create_checkpoint(yaml.safe_load(arguments.config.read_text()), texts, arguments.output, arguments.seed)
+    create_checkpoint(read_yaml(arguments.config), texts, arguments.output, arguments.seed)
     print(f"Wrote a random FG-CLIP to {arguments.output}")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dataset_scripts.json_stream import text_encoding
 from dataset_scripts.report import Fault
 
@@ -22,6 +24,21 @@ def read_json(path: Path, encoding: str | None = None) -> Any:
         return json.loads(data.decode(text_encoding(data[:4], encoding)))
     except (ValueError, RecursionError) as error:  # of JSON or of the encoding
         raise ValueError(f"{path} is not JSON ({error}); download or export it again") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file of ``name: value``, such as a recipe; an empty one has no names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        content = yaml.safe_load(path.read_bytes())  # which knows byte-order marks
+    except Exception as error:  # besides its own errors: of dates, numbers, depth and encodings
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())})") from None
+    if content is not None and not (isinstance(content, dict) and all(isinstance(name, str) for name in content)):
+        raise ValueError(f"{path} holds {str(content)[:80]!r}; it must be a YAML file of NAME: VALUE")
+    return content or {}
 
 
 def read_object(path: Path, *keys: str) -> dict[str, Any]:

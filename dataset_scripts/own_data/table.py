@@ -25,7 +25,7 @@ def _draft(row: Any, columns: Columns, where: str, report: Report) -> Draft | No
     if not isinstance(image, str) or not image.strip():
         report.bad("row without an image", where, image)
         return None
-    image = image.strip().replace("\\", "/")  # a table written on Windows
+    image = image.strip().replace("\\", "/").removeprefix("./")  # a table written on Windows
     return draft_from_row(row, columns, image, image, where, report)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from dataset_scripts.formats.files import read_yaml
+
 from .sources import InputSettings
 
 # In the order in which they run: module, settings, step.
@@ -79,12 +81,15 @@ def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no recipe {path}. Examples are in {Path(__file__).parents[1] / 'recipes'}.")
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: a recipe is a mapping with `steps:`, got {raw!r}.")
+    raw = read_yaml(path)
     for change in changes or []:
         _apply(raw, change)
-    return make_recipe(raw, str(path))
+    try:
+        return make_recipe(raw, str(path))
+    except ValueError:
+        raise
+    except Exception as error:  # nobody knows what is in a file of somebody else
+        raise ValueError(f"{path}: a recipe is a mapping with `steps:`; {type(error).__name__}: {error}.") from error
 
 
 def make_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
+from dataset_scripts.formats.files import read_yaml
 
 FOLDER = Path(__file__).with_name("prompts")
 
@@ -51,8 +51,8 @@ def load_prompt(name: str) -> Prompt:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise ValueError(f"There is no prompt {name!r}. Known are {known}; or give the path of a .yaml file.")
     text = path.read_text(encoding="utf-8")
-    raw = yaml.safe_load(text)
+    raw = read_yaml(path)
     needed, optional = {"name", "version", "system", "user"}, {"hint", "schema"}
-    if not isinstance(raw, dict) or needed - set(raw) or set(raw) - needed - optional:
+    if needed - set(raw) or set(raw) - needed - optional:
         raise ValueError(f"{path}: a prompt has the keys {sorted(needed)} and may have {sorted(optional)}.")
     return Prompt(**raw, digest=hashlib.sha256(text.encode()).hexdigest()[:12])
