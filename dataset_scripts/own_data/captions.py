@@ -8,24 +8,23 @@ from pathlib import Path
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.captions import Captioned, own_name, read_dci, read_karpathy, read_sharegpt4v
 from dataset_scripts.image_sources import FolderImages
-from dataset_scripts.own_data.mapping import fingerprint_files, join_captions
-from dataset_scripts.records import clean_text
+from dataset_scripts.own_data.mapping import fingerprint_files
+from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report
 
 _Reader = Callable[[Report], Iterator[Captioned]]
-_Texts = tuple[str | None, str | None]  # long, short
+_Texts = tuple[str | None, list[str]]  # long, short
 
 
 def _source(
     name: str, files: list[Path], images: str, read: _Reader, texts_of: Callable[[list[str]], _Texts], *options: object
 ) -> Source:
     def draft(image: Captioned, report: Report) -> Draft | None:
-        texts = [clean_text(text, "caption", image.where, report) for text in image.captions]
-        long, short = texts_of([text for text in texts if text is not None])
-        if long is None and short is None:
+        long, short = texts_of(clean_texts(image.captions, "caption", image.where, report))
+        if long is None:
             report.bad("record without a caption", image.where)
             return None
-        captions = {"caption": long, "short_caption": short}
+        captions = {"caption": long, "short_captions": short}
         return {"image": image.path, **captions, "regions": [], "source_id": image.path}
 
     def drafts(report: Report) -> Iterator[Draft]:
@@ -50,7 +49,12 @@ def karpathy_source(path: Path, images: str, splits: Sequence[str] = ("train", "
         splits: which images.
     """
     return _source(
-        path.stem, [path], images, lambda report: read_karpathy(path, splits, report), join_captions, tuple(splits)
+        path.stem,
+        [path],
+        images,
+        lambda report: read_karpathy(path, splits, report),
+        lambda texts: (join_captions(texts), texts),
+        tuple(splits),
     )
 
 
@@ -61,13 +65,13 @@ def sharegpt4v_source(path: Path, images: str) -> Source:
         for image in read_sharegpt4v(path, report):
             yield Captioned(image.where, own_name(image.path), image.captions)
 
-    return _source(path.stem, [path], images, read, lambda texts: (texts[0] if texts else None, None))
+    return _source(path.stem, [path], images, read, lambda texts: (join_captions(texts), []))
 
 
 def dci_source(folder: Path, images: str) -> Source:
     """Densely Captioned Images: the long caption is the short and the extra one, as the data set joins them."""
 
     def texts(captions: list[str]) -> _Texts:
-        return ("\n".join(captions), captions[0]) if captions else (None, None)
+        return "\n".join(captions) or None, captions[:1]
 
     return _source("densely_captioned_images", [folder], images, lambda report: read_dci(folder, report), texts)

@@ -39,7 +39,7 @@ def open_images_source(annotations: Path, classes: Path, images: str) -> Source:
             yield {
                 "image": f"{image}.jpg",
                 "caption": None,
-                "short_caption": name_objects(region["short_expr"] for region in regions),
+                "short_captions": name_objects(region["short_expr"] for region in regions),
                 "regions": regions,
                 "source_id": f"{image}.jpg",
                 "box_format": "normalized",
