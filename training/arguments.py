@@ -183,6 +183,12 @@ class FGCLIPTrainingArguments(TrainingArguments):
                 f"init_temperature must lie in [1 / max_scale, 1] = [{1 / self.max_scale:g}, 1], "
                 f"got {self.init_temperature}."
             )
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "Received auto_find_batch_size, which would change the contrastive batch, and so the loss, without a "
+                "word. Lower per_device_train_batch_size and make up for it with gradient_accumulation_steps and "
+                "gradient_caching."
+            )
         if self.selective_checkpointing and self.gradient_checkpointing:
             raise ValueError("Received selective_checkpointing and gradient_checkpointing; choose one of them.")
         if self.step_in_backward and (self.max_grad_norm or self.gradient_accumulation_steps > 1):

@@ -7,14 +7,26 @@ from typing import Any
 
 import torch
 
+from .arguments import FGCLIPTrainingArguments
 from .distributed import sum_over_ranks, world_size
+from .planning.devices import find_device
 
 # Counts of which a batch's mean is of interest, beside the rate.
 PER_BATCH = ("regions", "hard_negatives")
 
 
+def peak_flops(args: FGCLIPTrainingArguments) -> float | None:
+    """Of one device: as given, or from its maker's data sheet; None where neither is known."""
+    if args.peak_tflops:
+        return args.peak_tflops * 1e12
+    if args.device.type == "cuda":
+        device = find_device(torch.cuda.get_device_name(args.device))
+        return device.bf16_flops if device else None
+    return None
+
+
 class RunLog:
-    """Collects loss parts and counts of each step and turns them into means, rates and shares over all ranks.
+    """Collects losses and counts of each step and turns them into means, rates and shares over all ranks.
 
     Args:
         peak_flops: what a device can do at most a second, for the utilisation; None where it is not known.
@@ -36,10 +48,10 @@ class RunLog:
             self._since += time.perf_counter() - start
 
     def add(self, losses: dict[str, torch.Tensor], counts: dict[str, int]) -> None:
-        """Adds a batch: the parts of its loss, and how many images, texts, FLOPs, … it held."""
+        """Adds a batch: its loss and the parts of it (`loss…`), and how many images, texts, FLOPs, … it held."""
         self._steps += 1
         for name, value in losses.items():
-            self._accumulate(f"loss_{name}", value.detach())
+            self._accumulate(name, value.detach())
         for name, value in counts.items():
             self._accumulate(name, torch.as_tensor(value, dtype=torch.float64))
 
@@ -50,7 +62,7 @@ class RunLog:
     def drain(self) -> dict[str, float]:
         """Everything since the last call. All ranks must call it together.
 
-        Means of the loss parts; images, real text tokens, regions and hard negatives a second over all ranks; regions
+        Means of the losses; images, real text tokens, regions and hard negatives a second over all ranks; regions
         and hard negatives a batch of all ranks; `data_wait_share`, the part of the time in which a rank waited for its
         next batch; `tflops_per_second`, model FLOPs (training/planning/flops.py) of a device, and `mfu`, their share of its peak.
         """
@@ -63,7 +75,7 @@ class RunLog:
         totals = sum_over_ranks(torch.stack([self._sums[name].to(device, torch.float64) for name in names])).tolist()
         report = {}
         for name, total in zip(names, totals, strict=True):
-            if name.startswith("loss_"):
+            if name.startswith("loss"):
                 report[name] = total / (self._steps * world_size())
             elif name == "wait":
                 report["data_wait_share"] = total / (elapsed * world_size())

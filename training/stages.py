@@ -18,9 +18,10 @@ from .data.augmentation import Augmentation
 from .data.collator import FGCLIPCollator
 from .data.sources import load_records, load_stream
 from .efficiency.lora import add_lora
+from .evaluation import eval_tasks
+from .hub.run_record import Sources
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
-from .watching import eval_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,8 @@ def train(
         augmentation=augmentation,
         seed=arguments.seed,
     )
-    trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks)
-    trainer.sources = {
-        "base_model": model_arguments.model_name_or_path,
-        "train_data": data_arguments.train_data,
-        "data_settings": {"max_regions": data_arguments.max_regions, "flip": data_arguments.flip},
-    }
+    sources = Sources(data_arguments.train_data)
+    trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks, sources)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()

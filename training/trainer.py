@@ -1,40 +1,47 @@
 """FGCLIPTrainer: Trainer for both stages of FG-CLIP."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
+from huggingface_hub import CommitInfo
 from torch.utils.data import DataLoader, Dataset
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
 from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .checkpointing.ema import WeightAverage
-from .checkpointing.resuming import LoadExtras, ResumableTrainer
+from .checkpointing.folders import newest_good_checkpoint
+from .checkpointing.resuming import Restore, load_weights
+from .checkpointing.saving import save_checkpoint, save_model
 from .data.collator import NO_TEXT, FGCLIPCollator
 from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
 from .data.stream_loading import StreamDataLoader
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
-from .efficiency.lora import has_lora, load_adapters, merged_state, save_adapters
 from .efficiency.selective_checkpointing import checkpoint_selectively
 from .efficiency.step_in_backward import StepInBackward
-from .hub.publishing import PublishingTrainer
+from .evaluation import EvalTasks, evaluate_tasks
+from .hub.publishing import publish
+from .hub.run_record import Sources
 from .optimizer import parameter_groups
 from .planning.flops import batch_flops
-from .run_log import RunLog
-from .temperatures import TEMPERATURES, ClampTemperatures, checkpoint_state, prepare_temperatures
-from .watching import EvalTasks, WatchedTrainer, peak_flops
+from .run_log import RunLog, peak_flops
+from .temperatures import TEMPERATURES, ClampTemperatures, prepare_temperatures
 
 # What FGCLIPModel.forward takes of a batch; the rest says who belongs to whom.
 MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
 
 
-class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
+class FGCLIPTrainer(Trainer):
     """Trains FG-CLIP on records, on any number of processes.
+
+    Saving is in `checkpointing/saving.py`, resuming in `checkpointing/resuming.py`. What is taken of Trainer beyond its
+    public interface is listed in `trainer_internals.py`.
 
     Args:
         model: moved, wrapped and trained in place.
@@ -43,7 +50,9 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         processing_class: the processor saved with every checkpoint.
         data_collator: by default an [`FGCLIPCollator`] without augmentation.
         callbacks: further ones.
-        eval_dataset: options of each task to evaluate while training, by its name (`training/watching.py`).
+        eval_dataset: options of each task to evaluate while training, by its name (`training/evaluation.py`);
+            `eval_strategy`, `metric_for_best_model` (`retrieval_i2t_r1`, …) and `load_best_model_at_end` work as usual.
+        sources: names of the data, and of the checkpoint where `model` does not know it, for the record of the run.
     """
 
     args: FGCLIPTrainingArguments
@@ -57,6 +66,7 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         data_collator: FGCLIPCollator | None = None,
         callbacks: list[TrainerCallback] | None = None,
         eval_dataset: EvalTasks | None = None,
+        sources: Sources | None = None,
     ):
         self.objective = args.objective
         prepare_temperatures(model)
@@ -75,6 +85,8 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         if data_collator is None:
             regions = {} if self.objective.uses_regions else {"max_regions": 0}
             data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
+        self.sources = sources or Sources()
+        self.resumed_from: Path | None = None
         self.run_log = RunLog(peak_flops(args))
         self.average = WeightAverage(model, args.ema_decay) if args.ema_decay else None
         self._in_backward: StepInBackward | None = None
@@ -92,7 +104,7 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
             callbacks=[
                 ClampTemperatures(args.max_scale),
                 *([self.average] if self.average else []),
-                LoadExtras(self),
+                Restore(self),
                 *(callbacks or []),
             ],
         )
@@ -106,6 +118,14 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         # The loss is a mean over the whole batch: with accumulation it is divided by the number of batches.
         self.model_accepts_loss_kwargs = False
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **settings: Any) -> Any:
+        """As Trainer's; `True` resumes from the newest checkpoint of `output_dir` that is as it was written."""
+        if isinstance(resume_from_checkpoint, bool):
+            found = newest_good_checkpoint(Path(self.args.output_dir)) if resume_from_checkpoint else None
+            resume_from_checkpoint = None if found is None else str(found)
+        self.resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, **settings)
+
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank. Not handed to accelerate: the sampler shards, `_prepare_inputs` moves."""
         workers = self.args.dataloader_num_workers
@@ -115,11 +135,11 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         }
         if isinstance(self.train_dataset, TrainingStream):
             return StreamDataLoader(
-                self.train_dataset, self._train_batch_size, self.data_collator, workers, **settings
+                self.train_dataset, self.args.train_batch_size, self.data_collator, workers, **settings
             )
         batches = ShuffledBatches(
             len(self.train_dataset),
-            self._train_batch_size,
+            self.args.train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             world_size=self.args.world_size,
@@ -148,7 +168,9 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, *arguments: Any, **settings: Any) -> tuple[list, torch.Tensor | int | None]:
+        start = time.perf_counter()
         batches, items = super().get_batch_samples(*arguments, **settings)
+        self.run_log.add_wait(time.perf_counter() - start)
         self._step_batches, self._cached_batches = batches, []
         return batches, items
 
@@ -190,8 +212,9 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
                 f"{self._temperatures()}. Batch: {[source for batch in batches for source in batch['source_ids']]}. "
                 "Lower the learning rate, clip gradients (max_grad_norm), or look at these records."
             )
+        parts = {f"loss_{name}": value for name, value in losses.items()}
         counts = [_counts(batch) | {"flops": batch_flops(self.model.config, batch)} for batch in batches]
-        self.run_log.add(losses, {name: sum(count[name] for count in counts) for name in counts[0]})
+        self.run_log.add({"loss": loss, **parts}, {name: sum(count[name] for count in counts) for name in counts[0]})
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -223,29 +246,79 @@ class FGCLIPTrainer(WatchedTrainer, ResumableTrainer, PublishingTrainer):
             if getattr(self.model, name).requires_grad
         }
 
+    def evaluate(
+        self,
+        eval_dataset: EvalTasks | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Scores of tasks, as fractions, under `eval_TASK_SCORE`.
+
+        Args:
+            eval_dataset: task → options; by default those of the constructor.
+        """
+        model, tasks = self.accelerator.unwrap_model(self.model), eval_dataset or self.eval_dataset
+        with self.run_log.paused():
+            metrics = evaluate_tasks(model, self.processing_class, tasks, self.args, metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        evaluation: str | Path | None = None,
+    ) -> CommitInfo | None:
+        """Saves and publishes the model; see [`~training.hub.publishing.publish`]. On all processes; only the first
+        one uploads.
+
+        Args:
+            blocking: must be true: the folder that is uploaded is a temporary one.
+        """
+        if not blocking:
+            raise ValueError("Received blocking=False; push_to_hub returns when the upload is done.")
+        self.save_model(_internal_call=True)
+        options = {"evaluation": evaluation, "private": private, "revision": revision, "token": token}
+        return self.publish(self.args.output_dir, commit_message or "End of training", **options)
+
+    def publish(self, folder: str | Path, commit_message: str, **options: Any) -> CommitInfo | None:
+        """Publishes a folder that this run wrote, as its arguments say where `options` do not. The first process does."""
+        if not self.is_world_process_zero():
+            return None
+        args = self.args
+        defaults = {"private": args.hub_private_repo, "revision": args.hub_revision, "token": args.hub_token}
+        options = defaults | {name: value for name, value in options.items() if value is not None}
+        repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
+        return publish(folder, repo_id, commit_message=commit_message, **options)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        if has_lora(self.model):
-            state_dict = merged_state(self.model)
-        super()._save(output_dir, checkpoint_state(self.model.state_dict() if state_dict is None else state_dict))
-        if self.average is not None and self.args.should_save:
-            self.average.save(Path(output_dir or self.args.output_dir))
+        if self.args.should_save:
+            save_model(self, Path(output_dir or self.args.output_dir), state_dict)
 
-    def _save_extras(self, folder: Path) -> None:
-        super()._save_extras(folder)
-        if has_lora(self.model) and self.args.should_save:
-            save_adapters(self.model, folder)
-
-    def _load_extras(self, folder: Path) -> None:
-        super()._load_extras(folder)
-        if self.average is not None:
-            self.average.load(folder)
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        with self.run_log.paused():
+            save_checkpoint(self)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if has_lora(self.model):
-            # Its weights are merged; the ones to adapt are those that training started from.
-            load_adapters(self.model, Path(resume_from_checkpoint))
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load = super()._load_from_checkpoint
+        load_weights(self, Path(resume_from_checkpoint), lambda: load(resume_from_checkpoint, model))
+
+    def _load_best_model(self) -> None:
+        best = Path(self.state.best_model_checkpoint)
+        load_weights(self, best, super()._load_best_model)
+        if self.average is not None:
+            self.average.load(best)
+
+    def _run_epoch(self, *arguments: Any, **settings: Any) -> None:
+        # Trainer would do a step before it looks: of a run that was finished when it was resumed.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **settings)
 
 
 def embed(model: torch.nn.Module, inputs: dict[str, Any]) -> FGCLIPOutput:

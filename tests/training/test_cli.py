@@ -66,6 +66,7 @@ def test_missing_recipe_is_refused(tmp_path):
     ("option", "value", "message"),
     [
         ("--fp16", "True", "bf16"),
+        ("--auto_find_batch_size", "True", "gradient_caching"),
         ("--hard_loss_weight", "-1", "negative"),
         ("--max_scale", "0.5", "max_scale"),
         ("--init_temperature", "3", "init_temperature"),

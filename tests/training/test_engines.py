@@ -182,7 +182,7 @@ def test_nothing_but_the_blocks_is_compiled(tiny_model, processor, tmp_path, opt
     assert tiny_model._compiled_call_impl is None
     prepared = trainer.accelerator.prepare_model(tiny_model)
     assert prepared is tiny_model
-    assert run_record(trainer, {})["settings"]["torch_compile_backend"] == trainer.args.compile_settings["backend"]
+    assert run_record(trainer)["settings"]["torch_compile_backend"] == trainer.args.compile_settings["backend"]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import AutoModel
 
-from modeling_fgclip import FGCLIPModel
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
 from training.arguments import Stage1Arguments, Stage2Arguments
 from training.trainer import FGCLIPTrainer
@@ -172,3 +172,77 @@ def test_one_process_alone_writes(tiny_model, processor, tmp_path, monkeypatch):
     monkeypatch.setattr(Stage1Arguments, "should_save", False)
     trainer.save_model(str(tmp_path / "second"))
     assert not (tmp_path / "second").exists()
+
+
+def test_a_run_from_python_is_recorded_as_one_from_the_command_line(start, shards, tmp_path):
+    from training.cli import parse_arguments
+    from training.data.augmentation import Augmentation
+    from training.data.collator import FGCLIPCollator
+    from training.data.sources import load_records
+    from training.hub.model_card import render_card
+    from training.hub.run_record import Sources, read_run_record
+    from training.stages import train
+
+    options = {
+        "model_name_or_path": start,
+        "train_data": shards,
+        "flip": 0.5,
+        **{"max_steps": 2, "logging_steps": 1, "per_device_train_batch_size": 8, "learning_rate": 1e-3},
+        **{"bf16": False, "use_cpu": True, "report_to": "none", "disable_tqdm": True},
+    }
+    first, second = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    command = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    train(*parse_arguments(Stage2Arguments, [*command, "--output_dir", str(first)]))
+
+    settings = {name: options[name] for name in list(options)[3:]}
+    processor = FGCLIPProcessor.from_pretrained(start)
+    trainer = FGCLIPTrainer(
+        FGCLIPModel.from_pretrained(start),
+        Stage2Arguments(output_dir=str(second), **settings),
+        load_records([shards]),
+        processor,
+        FGCLIPCollator(processor, augmentation=Augmentation(flip=0.5), seed=42),
+        sources=Sources([shards]),
+    )
+    trainer.train()
+    trainer.save_model()
+    assert read_run_record(first) == read_run_record(second)
+    assert read_run_record(second)["base_model"] == "/".join(start.parts[-2:])
+    assert str(render_card(first, "user/name")) == str(render_card(second, "user/name"))
+    assert str(shards.name) in str(render_card(second, "user/name"))
+
+
+def test_no_pickle_is_beside_a_model(tiny_model, processor, tmp_path):
+    make_trainer(Stage1Arguments, tiny_model, processor, tmp_path).save_model()
+    names = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {".json", ".py", ".safetensors"}
+
+
+def test_the_best_model_is_loaded_with_its_adapters_and_average(processor, tmp_path):
+    pytest.importorskip("peft")
+    from tests.conftest import make_tiny_model
+    from training.efficiency.lora import add_lora
+
+    model = make_tiny_model(processor)
+    add_lora(model, rank=4, alpha=8)
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(Stage2Arguments, model, processor, tmp_path, ema_decay=0.5, **settings)
+    trainer.train()
+    trainer.state.best_model_checkpoint = str(tmp_path / "checkpoint-1")
+    trainer._load_best_model()
+    trainer.save_model(str(tmp_path / "best"))
+    for name in ("model.safetensors", "ema/model.safetensors"):
+        best, last = (load_file(tmp_path / folder / name) for folder in ("checkpoint-1", "checkpoint-2"))
+        for key, value in load_file(tmp_path / "best" / name).items():
+            assert torch.equal(value, best[key]), key
+        assert not all(torch.equal(last[key], value) for key, value in best.items())
+
+
+def test_a_model_without_its_training_state_is_not_resumed(processor, tmp_path):
+    from tests.conftest import make_tiny_model
+
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2, "save_only_model": True}
+    make_trainer(Stage2Arguments, make_tiny_model(processor), processor, tmp_path, **settings).train()
+    again = make_trainer(Stage2Arguments, make_tiny_model(processor), processor, tmp_path, **settings)
+    with pytest.raises(ValueError, match="no state of its training"):
+        again.train(resume_from_checkpoint=True)

@@ -95,6 +95,11 @@ def step_of(folder: Path) -> int:
     return int(_NAME.fullmatch(folder.name)[1])
 
 
+def progress_file(process_index: int) -> str:
+    """Where a process keeps its own state."""
+    return f"progress_{process_index}.pt"
+
+
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:

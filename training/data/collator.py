@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -52,6 +52,12 @@ class FGCLIPCollator:
     augmentation: Augmentation | None = None
     seed: int = 0
     _token_ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it makes of records, for the record of a run."""
+        own = {"max_regions": self.max_regions, "short_caption_prefix": self.short_caption_prefix}
+        return own | (asdict(self.augmentation) if self.augmentation else {})
 
     def __call__(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns a batch of B images, N distinct texts and R regions with hard negatives.

@@ -1,4 +1,4 @@
-"""Publishes a checkpoint: from a finished folder, from the command line, and from the trainer.
+"""Publishes a checkpoint folder, from the command line or from a trainer.
 
     python -m training.publishing outputs/stage2 user/my-fgclip --evaluation outputs/eval --dry_run
 
@@ -12,16 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.utils import HfHubHTTPError
-from transformers import Trainer
 
 from modeling_fgclip.checkpoint_folder import add_integrations, repository_files
 
 from .model_card import TEMPLATE, render_card
-from .run_record import run_record, write_run_record
 
 logger = logging.getLogger(__name__)
 
@@ -102,63 +99,6 @@ def publish(
                 f"The Hub refused to take {repo_id}: {error.server_message or error}. Log in with `hf auth login` with a "
                 "token that may write there, and check the name (user/name)."
             ) from error
-
-
-class PublishingTrainer(Trainer):
-    """Trainer whose pushes hold a loadable repository with a card, and none of Trainer's own pickled files.
-
-    Attributes:
-        sources: where model and data came from, as named on the command line, for the record of the run.
-    """
-
-    sources: dict[str, Any] = {}  # noqa: RUF012
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            write_run_record(output_dir or self.args.output_dir, run_record(self, self.sources))
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        evaluation: str | Path | None = None,
-    ) -> CommitInfo | None:
-        """Saves and publishes the model; see [`publish`]. On all processes; only the first one uploads.
-
-        Args:
-            blocking: must be true: the folder that is uploaded is a temporary one.
-        """
-        if not blocking:
-            raise ValueError("Received blocking=False; push_to_hub returns when the upload is done.")
-        self.save_model(_internal_call=True)
-        if not self.is_world_process_zero():
-            return None
-        return publish(
-            self.args.output_dir,
-            self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
-            evaluation,
-            private=self.args.hub_private_repo if private is None else private,
-            revision=revision or self.args.hub_revision,
-            commit_message=commit_message or "End of training",
-            token=token or self.args.hub_token,
-        )
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Publishes what the checkpoint just wrote, unless `hub_strategy` is "end"."""
-        if not self.is_world_process_zero() or self.args.hub_strategy == "end":
-            return
-        publish(
-            checkpoint_folder,
-            self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
-            private=self.args.hub_private_repo,
-            revision=self.args.hub_revision,
-            commit_message=f"Training in progress, step {self.state.global_step}",
-            token=self.args.hub_token,
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

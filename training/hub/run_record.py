@@ -7,13 +7,18 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from eval.names import name_of
+
+if TYPE_CHECKING:
+    from training.trainer import FGCLIPTrainer
 
 FILE = "training_run.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "safetensors")
@@ -33,21 +38,30 @@ _NOT_RECORDED = (
 )
 
 
-def run_record(trainer: Trainer, sources: dict[str, Any]) -> dict[str, Any]:
-    """The record of a run as plain JSON.
+@dataclass(frozen=True)
+class Sources:
+    """Where a run's model and data come from: folders or Hub ids.
 
     Args:
-        trainer: during or after training.
-        sources: `base_model` and `train_data` as they were given on the command line, and the data arguments.
+        train_data: as on the command line.
+        base_model: by default where the model was loaded from.
     """
-    state, arguments = trainer.state, trainer.args
+
+    train_data: Sequence[str | Path] = ()
+    base_model: str | Path | None = None
+
+
+def run_record(trainer: "FGCLIPTrainer") -> dict[str, Any]:
+    """The record of a run as plain JSON, during or after training."""
+    state, arguments, collator = trainer.state, trainer.args, trainer.data_collator
     losses = [entry for entry in state.log_history if "loss" in entry]
-    previous = _previous(sources.get("base_model"))
+    base_model = trainer.sources.base_model or trainer.model.name_or_path or None
+    previous = _previous(base_model)
     return {
         "stage": type(arguments).__name__.removesuffix("Arguments"),
-        "base_model": name_of(sources.get("base_model")),
-        "train_data": [name_of(path) for path in sources.get("train_data", [])],
-        "data_settings": sources.get("data_settings", {}),
+        "base_model": name_of(base_model),
+        "train_data": [name_of(path) for path in trainer.sources.train_data],
+        "data_settings": collator.settings,
         "records": _length(trainer.train_dataset),
         "steps": state.global_step,
         "epochs": round(state.epoch, 3) if state.epoch is not None else None,

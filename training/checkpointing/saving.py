@@ -1,0 +1,87 @@
+"""Saving: what a model's folder holds, and a checkpoint from its first byte to its final name.
+
+`resuming.py` reads it back.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import TrainerState
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from training.efficiency.lora import has_lora, merged_state, save_adapters
+from training.hub.run_record import run_record, write_run_record
+from training.temperatures import checkpoint_state
+
+from .folders import UNFINISHED, move_into_place, progress_file, seal
+
+if TYPE_CHECKING:
+    from training.trainer import FGCLIPTrainer
+
+
+def save_model(trainer: "FGCLIPTrainer", folder: Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    """Writes what `from_pretrained` and the model card need: weights, processor, average, record of the run.
+
+    Args:
+        state_dict: whole weights, where they had to be gathered from shards.
+    """
+    if has_lora(trainer.model):
+        state_dict = merged_state(trainer.model)
+    elif state_dict is None:
+        state_dict = trainer.model.state_dict()
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=checkpoint_state(state_dict))
+    trainer.processing_class.save_pretrained(folder)
+    if trainer.average is not None:
+        trainer.average.save(folder)
+    write_run_record(folder, run_record(trainer))
+
+
+def save_checkpoint(trainer: "FGCLIPTrainer") -> None:
+    """Writes the checkpoint of this step, which is there whole or not at all. On all processes."""
+    args, state = trainer.args, trainer.state
+    output = Path(args.output_dir)
+    target = output / f"checkpoint-{state.global_step}"
+    folder = output / UNFINISHED / target.name
+    if args.should_save:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+    trainer.store_flos()
+    trainer.save_model(str(folder), _internal_call=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not args.save_only_model:
+        trainer._save_optimizer_and_scheduler(str(folder))
+        trainer._save_rng_state(str(folder))
+        _save_progress(trainer, folder)
+        if has_lora(trainer.model) and args.should_save:
+            save_adapters(trainer.model, folder)
+    best = output / f"checkpoint-{state.best_global_step}"
+    if best == target or best.is_dir():
+        state.best_model_checkpoint = str(best)
+    trainer.accelerator.wait_for_everyone()
+
+    if args.should_save:
+        callbacks = [*trainer.callback_handler.callbacks, trainer.control]
+        stateful = [callback for callback in callbacks if isinstance(callback, ExportableState)]
+        state.stateful_callbacks = TrainerState(stateful_callbacks=stateful).stateful_callbacks
+        state.save_to_json(str(folder / "trainer_state.json"))
+        seal(folder)
+        move_into_place(folder, target)
+        folder.parent.rmdir()
+        rotate_checkpoints(str(output), args.save_total_limit, state.best_model_checkpoint, use_mtime=False)
+    trainer.accelerator.wait_for_everyone()
+    if args.push_to_hub and args.hub_strategy != "end":
+        trainer.publish(target, f"Training in progress, step {state.global_step}")
+
+
+def _save_progress(trainer: "FGCLIPTrainer", folder: Path) -> None:
+    """What this process needs beside Trainer's own files: its place in the data and what is not logged yet."""
+    loader = trainer.callback_handler.train_dataloader
+    progress = {
+        "run_log": trainer.run_log.state_dict(),
+        "data": loader.state_dict() if hasattr(loader, "state_dict") else None,
+    }
+    torch.save(progress, folder / progress_file(trainer.args.process_index))
