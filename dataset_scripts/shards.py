@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from dataset_scripts.atomic import write_json
+from dataset_scripts.images import as_jpeg
 from dataset_scripts.paths import checked_relative
 from dataset_scripts.schema import FEATURES
+from modeling_fgclip.pixels import to_rgb
 
 ShardFormat = Literal["parquet", "webdataset"]
 _SUFFIX: dict[str, str] = {"parquet": "parquet", "webdataset": "tar"}
@@ -67,12 +68,7 @@ class _Parquet:
 
 def _as_jpeg(data: bytes) -> bytes:
     """WebDataset names a field by its extension, and a column of ``datasets`` is one field: so all images are JPEG."""
-    if data[:2] == b"\xff\xd8":
-        return data
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
+    return data if data[:2] == b"\xff\xd8" else as_jpeg(to_rgb(data))
 
 
 class _Tar:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -236,18 +237,17 @@ class Embedder:
             (ΣK, D) embeddings in the order of `boxes`, (ΣK,) bool which could be read, and how many boxes were clipped
             to their image.
         Raises:
-            ValueError: an empty, inverted, NaN or wholly outside box; an image whose shape contradicts its annotation.
+            ValueError: an empty, inverted, NaN or wholly outside box.
         """
         self.region_settings()
         normalized, clipped = clip_boxes([b.normalized() for b in boxes], [_name(image) for image in images])
         counts = np.array([len(b) for b in normalized], dtype=np.int64)
         used = np.flatnonzero(counts)
         used = used[np.argsort(-counts[used], kind="stable")]  # alike numbers of boxes share a batch
-        items = [(images[i], normalized[i], boxes[i].size) for i in used]
+        items = [(images[i], normalized[i]) for i in used]
         batches = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
         identities = [
-            self.region_kind + _identities([i for i, _, _ in b]) + repr([a.tobytes() for _, a, _ in b])
-            for b in batches
+            self.region_kind + _identities([i for i, _ in b]) + repr([a.tobytes() for _, a in b]) for b in batches
         ]
         dense = self.region_kind == "dense"
         prepare = self._prepare_dense if dense else self._prepare_crops
@@ -263,24 +263,18 @@ class Embedder:
         self.unreadable |= {images[i] for i in np.unique(np.repeat(np.arange(len(images)), counts)[~valid])}
         return back, valid, clipped
 
-    def _open(self, source: ImageSource, size: tuple[float, float] | None = None):
+    def _open(self, source: ImageSource) -> Image.Image | None:
         try:
-            image = source.open()
+            return source.open()
         except UnreadableImage as error:
             if self.allow_missing:
                 return None
             raise ValueError(f"{error}. Restore the file, or pass allow_missing to compute on the rest.") from None
-        if size is not None and abs(image.width * size[1] - image.height * size[0]) > 0.02 * image.width * size[1]:
-            raise ValueError(
-                f"{_name(source)} is {image.width}×{image.height}, but its annotation says {size[0]:g}×{size[1]:g}: "
-                "another image, or a crop. Boxes would land in the wrong place."
-            )
-        return image
 
     def _prepare_dense(self, batch: list) -> tuple[tuple[Inputs, Tensor, Tensor] | None, Tensor]:
-        opened = [self._open(source, size) for source, _, size in batch]
+        opened = [self._open(source) for source, _ in batch]
         readable = torch.tensor([image is not None for image in opened])
-        counts = torch.tensor([len(array) for _, array, _ in batch])
+        counts = torch.tensor([len(array) for _, array in batch])
         found = [i for i, image in enumerate(opened) if image is not None]
         if not found:
             return None, readable.repeat_interleave(counts)
@@ -297,8 +291,8 @@ class Embedder:
 
     def _prepare_crops(self, batch: list) -> tuple[Inputs | None, Tensor]:
         crops, readable = [], []
-        for source, array, size in batch:
-            image = self._open(source, size)
+        for source, array in batch:
+            image = self._open(source)
             readable += [image is not None] * len(array)
             for box in array if image is not None else ():
                 x1, y1, x2, y2 = box * np.array([image.width, image.height, image.width, image.height])

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from dataset_scripts.paths import checked_relative
+from dataset_scripts.upright import turn_box, turn_of_boxes
+from modeling_fgclip.pixels import BadImage, Header, read_header, to_rgb
 
 logger = logging.getLogger(__name__)
-
-ORIENTATION = ExifTags.Base.Orientation
-SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 class UnreadableImage(ValueError):
@@ -29,10 +27,17 @@ class ImageSource(Protocol):
     """What a task hands to the embedder for each image."""
 
     def open(self) -> Image.Image:
-        """The image in RGB.
+        """The upright image in RGB.
 
         Raises:
             UnreadableImage: missing or broken.
+        """
+
+    def header(self) -> Header:
+        """Size and orientation; nothing is decoded.
+
+        Raises:
+            UnreadableImage: missing, or without a header that can be read.
         """
 
     def identity(self) -> str:
@@ -44,30 +49,27 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image on disk.
-
-    Attributes:
-        path: the file.
-        upright: turn the image as its EXIF orientation says. Photographs from phones are stored sideways, and training data are
-            turned when they are written (`dataset_scripts.images`), so one's own images must be turned as well. Published
-            benchmarks are read as stored: their boxes refer to the stored pixels, and published evaluation code turns nothing.
-    """
+    """An image on disk."""
 
     path: Path
-    upright: bool = True
 
     def open(self) -> Image.Image:
+        return self._read(to_rgb)
+
+    def header(self) -> Header:
+        return self._read(read_header)
+
+    def _read(self, read: Callable[[Path], Any]) -> Any:
         if not self.path.exists():
             raise UnreadableImage(f"{self.path} does not exist")
-        return _decoded(self.path, self.upright, str(self.path))
+        return _readable(read, self.path, str(self.path))
 
     def exists(self) -> bool:
         return self.path.is_file()
 
     def identity(self) -> str:
         status = self.path.stat() if self.path.exists() else None
-        state = f"{status.st_size}:{status.st_mtime_ns}" if status else "missing"
-        return f"{self.path}:{state}:{'upright' if self.upright else 'stored'}"
+        return f"{self.path}:{f'{status.st_size}:{status.st_mtime_ns}' if status else 'missing'}"
 
     def content(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.exists() else self.identity()
@@ -75,60 +77,35 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """One row of a map-style `datasets` data set with a column of images, decoded or (`Image(decode=False)`) as stored.
-
-    Attributes:
-        dataset, index, column: the place.
-        upright: as in `ImageFile`; a column that `datasets` decodes arrives upright in any case.
-    """
+    """One row of a map-style `datasets` data set with a column of images, decoded or (`Image(decode=False)`) as stored."""
 
     dataset: Any
     index: int
     column: str = "image"
-    upright: bool = True
 
     def open(self) -> Image.Image:
-        image = self._value()
-        if isinstance(image, Image.Image):
-            return image.convert("RGB")
-        return _decoded(self._file(image), self.upright, self._name())
+        return self._read(to_rgb)
 
-    def size(self) -> tuple[int, int]:
-        """(width, height) of what `open` returns, from the header alone: nothing is decoded.
+    def header(self) -> Header:
+        return self._read(read_header)
 
-        Raises:
-            UnreadableImage: no image, or no header that can be read; `open` raises as well.
-        """
-        image = self._value()
-        if isinstance(image, Image.Image):
-            return image.size
-        return _header_size(self._file(image), self.upright, self._name())
-
-    def _name(self) -> str:
-        return f"row {self.index} of the data set"
-
-    def _value(self) -> Any:
+    def _read(self, read: Callable[[Any], Any]) -> Any:
+        name = f"row {self.index} of the data set"
         try:
             image = self.dataset[self.index][self.column]
         except Exception as error:  # `datasets` decodes here, and decoders raise nearly anything on damaged files
-            raise UnreadableImage(f"{self._name()} cannot be decoded ({error})") from None
-        if image is None or (isinstance(image, dict) and not image["bytes"] and not image["path"]):
-            raise UnreadableImage(f"{self._name()} has no image")
-        return image
-
-    def _file(self, stored: dict[str, Any]) -> Any:
-        if stored["bytes"]:
-            return io.BytesIO(stored["bytes"])
-        path = Path(stored["path"])
-        if not path.exists():
-            raise UnreadableImage(f"{self._name()}: {path} does not exist")
-        return path
+            raise UnreadableImage(f"{name} cannot be decoded ({error})") from None
+        if isinstance(image, dict):
+            image = image["bytes"] or image["path"]
+        if not image:
+            raise UnreadableImage(f"{name} has no image")
+        return _readable(read, image, name)
 
     def exists(self) -> bool:
         return True
 
     def identity(self) -> str:
-        return f"{self.dataset._fingerprint}:{self.index}:{self.column}:{'upright' if self.upright else 'stored'}"
+        return f"{self.dataset._fingerprint}:{self.index}:{self.column}"
 
     def content(self) -> str:
         try:
@@ -141,25 +118,10 @@ class DatasetImage:
         return hashlib.sha256(file.read_bytes() if isinstance(file, Path) else file.getvalue()).hexdigest()
 
 
-def _decoded(file: Any, upright: bool, name: str) -> Image.Image:
-    """A file (path or binary file object) in RGB.
-
-    Raises:
-        UnreadableImage: no decoder reads it.
-    """
+def _readable(read: Callable[[Any], Any], image: Any, name: str) -> Any:
     try:
-        with Image.open(file) as image:
-            return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
-    except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-        raise UnreadableImage(f"{name} cannot be decoded ({error})") from None
-
-
-def _header_size(file: Any, upright: bool, name: str) -> tuple[int, int]:
-    try:
-        with Image.open(file) as image:
-            turned = upright and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            return image.size[::-1] if turned else image.size
-    except Exception as error:  # as above
+        return read(image)
+    except (BadImage, OSError) as error:
         raise UnreadableImage(f"{name} cannot be decoded ({error})") from None
 
 
@@ -170,13 +132,16 @@ class MemoryImage:
     image: Image.Image
 
     def open(self) -> Image.Image:
-        return self.image.convert("RGB")
+        return to_rgb(self.image)
+
+    def header(self) -> Header:
+        return read_header(self.image)
 
     def exists(self) -> bool:
         return True
 
     def identity(self) -> str:
-        return hashlib.sha256(self.image.convert("RGB").tobytes()).hexdigest()
+        return hashlib.sha256(self.open().tobytes()).hexdigest()
 
     def content(self) -> str:
         return self.identity()
@@ -189,6 +154,9 @@ def inside(root: Path, relative: object) -> Path:
         ValueError: see [`dataset_scripts.paths.checked_relative`].
     """
     return root / checked_relative(relative)
+
+
+WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalized xyxy
 
 
 @dataclass(frozen=True)
@@ -210,6 +178,29 @@ class Boxes:
             width, height = self.size
             xyxy = xyxy / np.array([width, height, width, height])
         return xyxy.astype(np.float32)
+
+
+def upright_boxes(image: ImageSource, xyxy: np.ndarray, declared: tuple[float, float] | None) -> Boxes:
+    """Boxes in pixels as boxes of the upright image, which is the one that is encoded.
+
+    An image without a header that can be read gets its boxes as they are, or as the whole image where no size is
+    declared: nothing will open it, and the embedder refuses or counts it.
+
+    Args:
+        xyxy: (K, 4), in pixels. declared: (width, height) that the annotation gives; it decides whether the boxes
+            belong to the stored or to the upright image (`dataset_scripts.upright`).
+    Raises:
+        ValueError: the declared size is that of neither.
+    """
+    try:
+        header = image.header()
+    except UnreadableImage:
+        return Boxes(xyxy, declared) if declared else Boxes(np.tile(WHOLE_IMAGE, (len(xyxy), 1)))
+    turn = turn_of_boxes(header, declared)
+    if turn != 1:
+        stored, upright = np.array(header.stored * 2, np.float64), np.array(header.size * 2, np.float64)
+        xyxy = np.array([turn_box(box / stored, turn) * upright for box in xyxy], np.float32)
+    return Boxes(xyxy, header.size)
 
 
 def clip_boxes(

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn.functional import interpolate, normalize
 
 from eval.adapters.base import ModelAdapter
+from modeling_fgclip.pixels import to_rgb
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def similarity_maps(adapter: ModelAdapter, image: Image.Image, phrases: Sequence
     device = next(adapter.model.parameters()).device
     training = adapter.model.training
     adapter.model.eval()
-    inputs = _on(adapter.preprocess([image.convert("RGB")], squash=True), device)
+    inputs = _on(adapter.preprocess([to_rgb(image)], squash=True), device)
     dense = normalize(adapter.encode_dense(inputs)[0].float(), dim=-1)  # (h, w, D)
     tokens = _on(adapter.tokenize(list(phrases), long=False), device)
     texts = normalize(adapter.encode_texts(tokens, long=False).float(), dim=-1)  # (P, D)
@@ -62,7 +63,7 @@ def overlay(image: Image.Image, similarity: np.ndarray, opacity: float = 0.6) ->
         .clamp(0, 1)
         .numpy()
     )
-    return (1 - opacity) * np.asarray(image.convert("RGB"), np.float32) / 255 + opacity * colors(full)[..., :3].astype(
+    return (1 - opacity) * np.asarray(to_rgb(image), np.float32) / 255 + opacity * colors(full)[..., :3].astype(
         np.float32
     )
 
@@ -108,7 +109,7 @@ def similarity_figure(
     for number, (image, own) in enumerate(zip(images, per_image, strict=True)):
         for offset, (heading, adapter) in enumerate(models.items()):
             row = axes[number * len(models) + offset]
-            row[0].imshow(image.convert("RGB"))
+            row[0].imshow(to_rgb(image))
             row[0].set_title(heading, fontsize=9)
             for axis, phrase, similarity in zip(row[1:], own, similarity_maps(adapter, image, own), strict=False):
                 axis.imshow(overlay(image, similarity))

@@ -8,6 +8,7 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput, make_flat_list_of_images
 
 from .boxes import boxes_of_images, image_size
+from .pixels import prepared_image
 from .text_checks import check_length, check_texts
 
 try:
@@ -102,7 +103,7 @@ class FGCLIPProcessor(ProcessorMixin):
                 batch["walk_short_pos"] = False
         if images is not None:
             single = not isinstance(images, (list, tuple))
-            image_list = make_flat_list_of_images(images)
+            image_list = [prepared_image(image) for image in make_flat_list_of_images(images)]
             batch["pixel_values"] = self.image_processor(image_list, return_tensors="pt")["pixel_values"]
             if boxes is not None:
                 batch["boxes"], batch["box_mask"] = boxes_of_images(

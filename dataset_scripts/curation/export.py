@@ -6,18 +6,18 @@ python -m dataset_scripts.curation.export --input FOLDER --output ROOT
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from PIL import Image
 from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
+from dataset_scripts.images import as_jpeg
 from dataset_scripts.paths import PUBLISHED_PREFIX
+from modeling_fgclip.pixels import open_image, to_rgb
 
 from .engine.shards import record_shards
 
@@ -78,11 +78,8 @@ def export(folder: Path, root: Path) -> int:
 def _write_jpeg(data: bytes, path: Path) -> None:
     """JPEGs keep their bytes; other formats are encoded."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(io.BytesIO(data)) as image:
-        if image.format == "JPEG":
-            path.write_bytes(data)
-        else:
-            image.convert("RGB").save(path, "JPEG", quality=95, subsampling=0)
+    image = open_image(data)
+    path.write_bytes(data if image.format == "JPEG" else as_jpeg(to_rgb(image)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 from dataset_scripts.records import clean_row
 from dataset_scripts.report import Report
-from dataset_scripts.schema import FEATURES
 from dataset_scripts.streaming.shard_files import LostRecord, ShardPath, StoredRow
+from modeling_fgclip.pixels import BadImage, to_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Decoder:
         if record is None:
             return None
         try:
-            return FEATURES.decode_example(record)
-        except Exception as error:  # PIL's parsers raise nearly anything on damaged bytes
+            return {**record, "image": to_rgb(record["image"]["bytes"])}
+        except BadImage as error:
             self.undecodable(row, record, error)
             return None
 

@@ -19,6 +19,7 @@ from dataset_scripts.ahead import in_order
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.fingerprint import fingerprint
+from dataset_scripts.images import BadImage, check_image
 from dataset_scripts.records import RULES
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
@@ -80,19 +81,20 @@ def _rows(shards: list[ShardPath], on_bad: OnBad, state: str, report_file: str) 
     """Encoded records that passed the gate; ``state`` stands in the cache's key, so that rewritten files are read again."""
     decode = Decoder(Report(on_bad))
 
-    def checked(item: tuple[Row, dict[str, Any]]) -> None:
-        FEATURES.decode_example(item[1])
+    def upright(item: tuple[Row, dict[str, Any]]) -> dict[str, Any]:
+        data = check_image(item[1]["image"]["bytes"], min_side=1).data
+        return {**item[1], "image": {"path": None, "bytes": data}}
 
     for shard in shards:
         rows = shard.read(0, shard.records)
         judged = ((row, record) for row in rows if (record := decode.judged(row)) is not None)
-        if shard.sha256:  # what was written had been decoded
+        if shard.sha256:  # what was written had been decoded, and brought into the form that `datasets` decodes alike
             yield from (record for _, record in judged)
             continue
-        for (row, record), decoded in in_order(judged, checked, _READERS):
-            if (error := decoded.exception()) is None:
-                yield record
-            else:
+        for (row, record), image in in_order(judged, upright, _READERS):
+            try:
+                yield image.result()
+            except BadImage as error:
                 decode.undecodable(row, record, error)
     decode.report.save(Path(report_file))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dataset_scripts.validate.check import LONG, SHORT, Findings
+from modeling_fgclip.pixels import to_rgb
 
 _BAR = 40
 _CELL, _TEXT = 320, 120  # pixels
@@ -71,8 +71,7 @@ def as_dict(findings: Findings) -> dict[str, Any]:
 
 def _cell(data: bytes, regions: list[dict[str, Any]]) -> Image.Image:
     cell = Image.new("RGB", (_CELL, _CELL + _TEXT), "white")
-    with Image.open(io.BytesIO(data)) as image:
-        picture = image.convert("RGB")
+    picture = to_rgb(data)
     picture.thumbnail((_CELL - 8, _CELL - 8))
     if max(picture.size) < _CELL - 8:
         scale = (_CELL - 8) / max(picture.size)

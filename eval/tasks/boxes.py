@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from dataset_scripts.formats.coco import read_coco
+from dataset_scripts.formats.coco import declared_size, read_coco
 from dataset_scripts.formats.objects import category_names, list_of_objects
 from eval.box_sizes import COCO_PIXELS, FRACTIONS, SizeRule, add_size_breakdown, fractions_of_image
 from eval.embed import Embedder
-from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, clip_boxes, inside
+from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, clip_boxes, inside, upright_boxes
 from eval.prompts import templates_named
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks, require_classes
 from eval.tasks.base import Task, register, require_some
-from eval.tasks.reading import WHOLE_IMAGE, at, check_units, numbers_of, shared_reader, size_of
+from eval.tasks.reading import at, check_units, numbers_of, shared_reader
 
 HUB_COLUMNS = "It needs image and objects, with bbox (x, y, width, height in pixels) and category (a ClassLabel)."
 
@@ -141,18 +141,25 @@ def read_instances(task: Task, file: Path, images: Path) -> BoxData:
             with at(task, image.where):
                 if image.size is None:
                     raise ValueError("width and height of the image are missing")
-                data.images.append(ImageFile(inside(images, image.path), upright=False))
-                _add_boxes(data, np.array(boxes, np.float32), image.size, labels, areas)
+                file = ImageFile(inside(images, image.path))
+                _add_boxes(data, file, np.array(boxes, np.float32), image.size, labels, areas)
     return data
 
 
 def _add_boxes(
-    data: BoxData, xyxy: np.ndarray, size: tuple[float, float], labels: Sequence[int], areas: Sequence[float]
+    data: BoxData,
+    image: ImageSource,
+    xyxy: np.ndarray,
+    declared: tuple[float, float] | None,
+    labels: Sequence[int],
+    areas: Sequence[float],
 ) -> None:
-    """Append one image's boxes (K, 4) in pixels; an area that is NaN is taken from the box inside the image."""
-    inner = np.clip(xyxy, 0, [*size, *size])
+    """Append an image with its boxes (K, 4) in pixels; an area that is NaN is taken from the box inside the image."""
+    boxes = upright_boxes(image, xyxy, declared)
+    inner = np.clip(boxes.xyxy, 0, [*(boxes.size or (1, 1))] * 2)
     of_boxes = (inner[:, 2:] - inner[:, :2]).prod(1)
-    data.boxes.append(Boxes(xyxy, size))
+    data.images.append(image)
+    data.boxes.append(boxes)
     data.labels.append(np.array(labels, np.int64))
     data.areas.append(np.where(np.isnan(areas), of_boxes, areas))
 
@@ -176,8 +183,8 @@ class BoxTask(Task):
     def hub_boxes(self) -> BoxData:
         """Rows in the convention of object detection data sets on the Hub.
 
-        Images are read as stored, not turned upright, since the boxes refer to stored pixels. Their sizes come from the columns
-        width and height, or from the images' headers: nothing is decoded here.
+        Sizes come from the columns width and height, which say whether boxes belong to the stored or the upright image
+        (`eval.images.upright_boxes`), and from the images' headers: nothing is decoded here.
 
         Raises:
             ValueError: no such columns, categories without names, or a malformed row.
@@ -189,7 +196,7 @@ class BoxTask(Task):
         data = BoxData([], [], [], [[name] for name in names], {"boxes_skipped_empty": 0}, [], COCO_PIXELS)
         for i, row in enumerate(rows.remove_columns("image")):
             with at(self, f"{self.hub}, row {i}"):
-                self._add_hub_row(data, DatasetImage(rows, i, upright=False), row)
+                self._add_hub_row(data, DatasetImage(rows, i), row)
         return data
 
     def _add_hub_row(self, data: BoxData, image: DatasetImage, row: dict[str, Any]) -> None:
@@ -200,13 +207,8 @@ class BoxTask(Task):
         usable = (found[:, 2:] > 0).all(1)
         data.skipped["boxes_skipped_empty"] += int((~usable).sum())
         found[:, 2:] += found[:, :2]
-        columns = row.get("width"), row.get("height")
-        size = (float(columns[0]), float(columns[1])) if all(columns) else size_of(image)
-        data.images.append(image)
-        if size is None:
-            _add_boxes(data, np.tile(WHOLE_IMAGE, (int(usable.sum()), 1)), (1.0, 1.0), labels[usable], areas[usable])
-        else:
-            _add_boxes(data, found[usable], size, labels[usable], areas[usable])
+        declared = declared_size(row.get("width"), row.get("height"))
+        _add_boxes(data, image, found[usable], declared, labels[usable], areas[usable])
 
     def read(self) -> BoxData:
         """The task's own files."""

@@ -62,7 +62,7 @@ class CaptionTask(Task):
             with at(self, f"{self.hub}, row {i}"):
                 value = row[column]
                 captions = [text_of(value, column)] if column == "caption" else texts_of(value, column)
-                data.append((DatasetImage(rows, i, upright=False), captions))
+                data.append((DatasetImage(rows, i), captions))
         return data
 
     def read_karpathy(self, file: Path, images: Path, captions: int = 5) -> CaptionRows:
@@ -80,4 +80,4 @@ class CaptionTask(Task):
             ValueError: a path that leaves the folder, or a caption that is no text; names the entry.
         """
         with at(self, entry.where):
-            return ImageFile(inside(images, path), upright=False), texts_of(captions, "captions")
+            return ImageFile(inside(images, path)), texts_of(captions, "captions")

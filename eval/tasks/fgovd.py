@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.attributes import changed_attributes, object_class
 from eval.embed import Embedder
-from eval.images import DatasetImage, ImageFile, ImageSource, inside
+from eval.images import DatasetImage, ImageFile, ImageSource, inside, upright_boxes
 from eval.results import Result
 from eval.tasks.base import Task, register
 from eval.tasks.matching import (
@@ -23,12 +23,11 @@ from eval.tasks.matching import (
     score_matches,
 )
 from eval.tasks.reading import (
-    WHOLE_IMAGE,
     at,
+    declared_size,
     json_lines,
     require_rows,
     require_subsets,
-    size_of,
     text_of,
     texts_of,
     xywh_of,
@@ -106,21 +105,16 @@ class FGOVD(Task):
     def _hub_rows(self) -> dict[str, list[MatchRow]]:
         data = self.hub_rows(["image", "bbox", "pos_expression", "neg_expression", "subset"])
         rows: dict[str, list[MatchRow]] = {subset: [] for subset in self.subsets}
-        # rows of one image_id share its first row's image, so that it is encoded once: (image, size or None)
-        known: dict[Any, tuple[DatasetImage, tuple[float, float] | None]] = {}
+        # rows of one image_id share its first row's image, so that it is encoded once
+        known: dict[Any, DatasetImage] = {}
         for index, row in enumerate(data.remove_columns("image")):
             if row["subset"] not in rows:
                 continue
             with at(self, f"{self.hub}, row {index}"):
                 own = row.get("image_id")
                 key = ("row", index) if own is None else ("image", own)
-                if key not in known:
-                    image = DatasetImage(data, index, upright=False)
-                    columns = row.get("width"), row.get("height")
-                    known[key] = image, (float(columns[0]), float(columns[1])) if all(columns) else size_of(image)
-                image, size = known[key]
-                box = np.array(xywh_of(row["bbox"]), np.float32)
-                rows[row["subset"]].append(MatchRow(image, WHOLE_IMAGE if size is None else box, size, _captions(row)))
+                image = known.setdefault(key, DatasetImage(data, index))
+                rows[row["subset"]].append(_match_row(image, row))
         return rows
 
 
@@ -131,11 +125,13 @@ def _read(path: Path, images: Path, task: FGOVD) -> Iterator[MatchRow]:
         )
     for place, row in json_lines(task, path):
         with at(task, place):
-            box = np.array(xywh_of(row["bbox"]), np.float32)
-            size = (float(row["width"]), float(row["height"]))
-            image = ImageFile(inside(images, row["img_path"]), upright=False)
-            texts = _captions(row)
-        yield MatchRow(image, box, size, texts)
+            match = _match_row(ImageFile(inside(images, row["img_path"])), row)
+        yield match
+
+
+def _match_row(image: ImageSource, row: dict[str, Any]) -> MatchRow:
+    boxes = upright_boxes(image, np.array([xywh_of(row["bbox"])], np.float32), declared_size(row))
+    return MatchRow(image, boxes.xyxy[0], boxes.size, _captions(row))
 
 
 def _captions(row: dict[str, Any]) -> list[str]:

@@ -105,7 +105,7 @@ class ImageNetTask(Task):
                 f"task {self.name}: {self.hub} has {len(known)} classes ({', '.join(known[:3])} …), but there are {classes} class "
                 "names; labels would shift. Pass the names of its classes, one a line (names=FILE)."
             )
-        return [DatasetImage(rows, i, upright=False) for i in range(len(rows))], list(rows["label"])
+        return [DatasetImage(rows, i) for i in range(len(rows))], list(rows["label"])
 
     def _folder_images(self, classes: int) -> tuple[list[ImageSource], list[int]]:
         root = self.path(self.images, what="folder of images")
@@ -114,7 +114,7 @@ class ImageNetTask(Task):
         labels: list[int] = []
         for folder, label in zip(folders, self.labels_of_folders([f.name for f in folders], classes), strict=True):
             files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-            images += [ImageFile(file, upright=False) for file in files]
+            images += [ImageFile(file) for file in files]
             labels += [label] * len(files)
         return images, labels
 

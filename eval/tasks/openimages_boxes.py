@@ -54,7 +54,7 @@ class OpenImagesBoxes(BoxTask):
                 boxes.setdefault(line.image, []).append(line.bbox)
                 labels.setdefault(line.image, []).append(index[line.label])
         return BoxData(
-            [ImageFile(paths[key], upright=False) for key in boxes],
+            [ImageFile(paths[key]) for key in boxes],
             [Boxes(np.array(part, np.float32)) for part in boxes.values()],
             [np.array(part, np.int64) for part in labels.values()],
             [[name] for name in classes.values()],

@@ -13,10 +13,8 @@ import numpy as np
 from dataset_scripts.formats import files
 from dataset_scripts.report import Report
 from dataset_scripts.units import UnitCheck
-from eval.images import Boxes, DatasetImage, UnreadableImage
+from eval.images import Boxes
 from eval.tasks.base import Task
-
-WHOLE_IMAGE = np.array([0, 0, 1, 1], np.float32)  # normalized xyxy
 
 
 @contextlib.contextmanager
@@ -160,21 +158,8 @@ def check_units(task: Task, boxes: Iterable[Boxes]) -> None:
     """
     check = UnitCheck()
     for part in boxes:
-        if part.size is not None and part.size != (1.0, 1.0):  # the whole image, where it cannot be opened
+        if part.size is not None:
             for box in np.asarray(part.xyxy).reshape(-1, 4):
                 check.add(box, "xyxy")
     with shared_reader(task):
         check.refuse("xyxy", task.hub or "the annotations")
-
-
-def size_of(image: DatasetImage) -> tuple[float, float] | None:
-    """(width, height) of a data set's image from its header; None where it has none that can be read.
-
-    Boxes in pixels mean nothing in an image without a size, and need not: nothing will open it. Its boxes are read as the
-    whole image, and the embedder refuses or counts it like every image that cannot be decoded.
-    """
-    try:
-        width, height = image.size()
-    except UnreadableImage:
-        return None
-    return float(width), float(height)

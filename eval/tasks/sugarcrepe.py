@@ -53,7 +53,7 @@ class SugarCrepe(Task):
         for i, row in enumerate(rows.remove_columns("image")):
             if row["subset"] in pairs:
                 with at(self, f"{self.hub}, row {i}"):
-                    pairs[row["subset"]].append((DatasetImage(rows, i, upright=False), _captions(row)))
+                    pairs[row["subset"]].append((DatasetImage(rows, i), _captions(row)))
         return pairs
 
     def _file_pairs(self) -> CaptionPairs:
@@ -65,7 +65,7 @@ class SugarCrepe(Task):
                 entries = list(read_json(self, file).items())
             for key, entry in entries:
                 with at(self, f"{file}, entry {key}"):
-                    image = ImageFile(inside(images, entry["filename"]), upright=False)
+                    image = ImageFile(inside(images, entry["filename"]))
                     pairs[subset].append((image, _captions(entry)))
         return pairs
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from dataset_scripts.atomic import write_text
 from eval.report.html import page
+from modeling_fgclip.pixels import to_rgb
 
 NormalizedBox = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
 LONGEST = 640  # pixels of the longer side of an image in a page
@@ -19,7 +20,7 @@ LONGEST = 640  # pixels of the longer side of an image in a page
 
 def image_tag(image: Image.Image, alt: str) -> str:
     """An <img> that holds its image."""
-    image = image.convert("RGB")
+    image = to_rgb(image).copy()
     image.thumbnail((LONGEST, LONGEST))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
@@ -34,7 +35,7 @@ def file_tag(path: Path, alt: str) -> str:
 
 def with_box(image: Image.Image, box: NormalizedBox) -> Image.Image:
     """A copy with the box (normalized xyxy) drawn in two colors, so that it shows on any ground."""
-    copy = image.convert("RGB")
+    copy = to_rgb(image).copy()
     x1, y1, x2, y2 = (value * side for value, side in zip(box, copy.size * 2, strict=True))
     width = max(2, round(max(copy.size) / 160))
     draw = ImageDraw.Draw(copy)
@@ -52,7 +53,7 @@ def draw_boxed(axis: Any, image: Image.Image, box: NormalizedBox, place: Normali
     from matplotlib.patches import Rectangle
 
     left, top, width, height = place or (0, 0, *image.size)
-    axis.imshow(image.convert("RGB"), extent=(left, left + width, top + height, top), interpolation="bicubic")
+    axis.imshow(to_rgb(image), extent=(left, left + width, top + height, top), interpolation="bicubic")
     x1, y1, x2, y2 = box
     for color, line in (("black", 3.6), ("yellow", 1.8)):
         corner = left + x1 * width, top + y1 * height

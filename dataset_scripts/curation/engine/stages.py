@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import time
 from collections import Counter
@@ -16,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dataset_scripts.atomic import write_json
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
+from modeling_fgclip.pixels import to_rgb
 
 from ..language.attributes import DEFAULT_VOCABULARY
 from ..language.prior import AttributePrior
@@ -167,7 +165,7 @@ def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], star
             part = rows[i : i + size]
             batch = {name: [row[name] for row in part] for name in ANNOTATIONS}
             if step.needs_images:
-                batch["image"] = [_decode(image) for image in images[i : i + size]]
+                batch["image"] = [to_rgb(image["bytes"]) for image in images[i : i + size]]
             batch = step(batch)
             done += [
                 dict(zip(ANNOTATIONS, values, strict=True))
@@ -225,10 +223,6 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 def _encoded_images(stage: Stage, index: int) -> list[dict[str, Any]]:
     return [row["image"] for row in read_rows(stage.image_path(index), _IMAGE_COLUMNS)]
-
-
-def _decode(image: dict[str, Any]) -> Image.Image:
-    return Image.open(io.BytesIO(image["bytes"])).convert("RGB")
 
 
 _steps: dict[tuple[str, ...], Any] = {}  # steps with their models, kept for the next shard of this process

@@ -14,6 +14,8 @@ from huggingface_hub import InferenceClient, InferenceTimeoutError, constants
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
+from modeling_fgclip.pixels import to_rgb
+
 from .chat import Answer
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class EndpointBackend:
 
 def data_url(image: Image.Image, longer_side: int) -> str:
     """`image` as a JPEG in a data: URL, scaled down to `longer_side` where it is larger."""
-    image = image.convert("RGB")
+    image = to_rgb(image).copy()
     image.thumbnail((longer_side, longer_side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)

@@ -8,6 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from modeling_fgclip.pixels import to_rgb
+
 from .chat import Answer
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class LocalBackend:
             return [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
         content: list[dict[str, Any]] = [{"type": "text", "text": request.user}]
         if request.image is not None:
-            image = request.image.convert("RGB")
+            image = to_rgb(request.image).copy()
             image.thumbnail((self.settings.image_size,) * 2)
             content.insert(0, {"type": "image", "image": image})
         return [

@@ -20,8 +20,9 @@ from string import Template
 from typing import Any
 
 import pyarrow.parquet as pq
-from PIL import Image
 from tqdm.auto import tqdm
+
+from modeling_fgclip.pixels import to_rgb
 
 from ..engine.shards import record_shards
 from ..language.attributes import load_vocabulary
@@ -98,12 +99,11 @@ def render(regions: list[dict[str, Any]], checker: NegativeChecker) -> str:
 
 def _picture(region: dict[str, Any]) -> str:
     """The image, scaled down, with the box drawn over it."""
-    with Image.open(io.BytesIO(region["image"])) as image:
-        image = image.convert("RGB")
-        image.thumbnail((_WIDTH, _WIDTH))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        width, height = image.size
+    image = to_rgb(region["image"])
+    image.thumbnail((_WIDTH, _WIDTH))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    width, height = image.size
     x1, y1, x2, y2 = region["bbox"]
     box = (
         f'<rect x="{x1 * width:.1f}" y="{y1 * height:.1f}" width="{(x2 - x1) * width:.1f}" '
