@@ -32,9 +32,9 @@ def turn_of_boxes(header: Header, declared: tuple[float, float] | None) -> int:
     Raises:
         ValueError: the size is neither that of the upright nor that of the stored picture.
     """
-    if declared is None or tuple(declared) == header.size:
+    if declared is None or (*declared,) == header.size:
         return 1
-    if tuple(declared) == header.stored:
+    if (*declared,) == header.stored:
         return header.orientation
     sizes = " or ".join(f"{width}×{height}" for width, height in dict.fromkeys((header.size, header.stored)))
     raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 100_000_000  # a picture of 10,000 x 10,000; more is taken for a decompression bomb
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # PIL opens MPO, several JPEGs in one, by JPEG
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
@@ -173,7 +173,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise BadImage("image of floating-point pixels", f"mode {image.mode}; scale them to 8 bits first")
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _scaled(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image if image.mode == "RGB" else image.convert("RGB")

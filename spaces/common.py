@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 import gradio as gr
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from eval.adapters.fgclip import FGCLIPAdapter
 from eval.similarity import overlay, similarity_maps
+from modeling_fgclip.pixels import BadImage, open_image, to_rgb
 
 MAX_UPLOAD = "10mb"
 MAX_PIXELS = 25_000_000
 SHOWN_SIDE = 640  # pixels that a shown image has at most on its longer side
 MAX_TEXT = 1_500  # characters, more than 248 tokens
 
-# Pillow refuses what claims more, instead of warning.
+# Pillow refuses what claims more, instead of warning, wherever gradio itself opens an upload.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -77,14 +78,15 @@ def open_upload(path: str | None) -> Image.Image:
     if path is None:
         raise gr.Error("Choose an image first.")
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * SHOWN_SIDE, 2 * SHOWN_SIDE))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise gr.Error(f"This image has more than {MAX_PIXELS // 1_000_000} million pixels.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        image = open_image(path, MAX_PIXELS)
+        image.draft("RGB", (2 * SHOWN_SIDE, 2 * SHOWN_SIDE))
+        return shown(to_rgb(image))
+    except BadImage as error:
+        if "bomb" in error.reason:
+            raise gr.Error(f"This image has more than {MAX_PIXELS // 1_000_000} million pixels.") from None
         raise gr.Error("This file cannot be read as an image.") from None
-    return shown(upright)
+    except OSError:
+        raise gr.Error("This file cannot be read as an image.") from None
 
 
 def shown(image: Image.Image) -> Image.Image:

@@ -12,8 +12,9 @@ from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
 from dataset_scripts.images import CheckedImage
-from dataset_scripts.records import clean_record, clean_regions
+from dataset_scripts.records import clean_box, clean_record, clean_regions
 from dataset_scripts.report import Report
+from dataset_scripts.upright import turn_box, turn_of_boxes
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
 
@@ -26,12 +27,23 @@ Draft = dict[str, Any]
 
 
 def with_boxes(draft: Draft, image: CheckedImage, report: Report) -> Draft:
-    """The draft with its regions checked and in fractions of the image, if they are not yet."""
+    """The draft with its regions checked and in fractions of the upright image, if they are not yet.
+
+    A declared size that is not the image's leaves the draft without regions, which is counted.
+    """
     if "box_format" not in draft:
         return draft
     rest = {name: value for name, value in draft.items() if name not in ("box_format", "size")}
-    size = draft.get("size") or (image.width, image.height)
-    regions = clean_regions(draft["regions"], draft["source_id"], report, draft["box_format"], size)
+    where, declared = draft["source_id"], draft.get("size")
+    try:
+        turn = turn_of_boxes(image.header, declared)
+    except ValueError as error:
+        report.bad("declared size is not the image's", where, error)
+        return {**rest, "regions": []}
+    regions = clean_regions(draft["regions"], where, report, draft["box_format"], declared or image.header.size)
+    if turn != 1:
+        turned = ((region, clean_box(turn_box(region["bbox"], turn), where, report)) for region in regions)
+        regions = [{**region, "bbox": box} for region, box in turned if box is not None]
     return {**rest, "regions": regions}
 
 

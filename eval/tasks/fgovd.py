@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dataset_scripts.formats.coco import declared_size
 from eval.attributes import changed_attributes, object_class
 from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside, upright_boxes
@@ -24,7 +25,6 @@ from eval.tasks.matching import (
 )
 from eval.tasks.reading import (
     at,
-    declared_size,
     json_lines,
     require_rows,
     require_subsets,
@@ -130,7 +130,9 @@ def _read(path: Path, images: Path, task: FGOVD) -> Iterator[MatchRow]:
 
 
 def _match_row(image: ImageSource, row: dict[str, Any]) -> MatchRow:
-    boxes = upright_boxes(image, np.array([xywh_of(row["bbox"])], np.float32), declared_size(row))
+    boxes = upright_boxes(
+        image, np.array([xywh_of(row["bbox"])], np.float32), declared_size(row.get("width"), row.get("height"))
+    )
     return MatchRow(image, boxes.xyxy[0], boxes.size, _captions(row))
 
 

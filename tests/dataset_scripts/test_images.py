@@ -50,20 +50,6 @@ def test_other_kinds_become_the_same_picture_in_rgb() -> None:
         assert np.abs(_decode(check_image(data).data) - expected).max() <= tolerance
 
 
-def test_16_bit_greys_keep_their_upper_byte() -> None:
-    values = np.linspace(0, 65535, 32 * 20).reshape(20, 32).astype(np.uint16)
-    decoded = _decode(check_image(_encode(Image.fromarray(values), "PNG")).data)
-    np.testing.assert_array_equal(decoded[..., 0], values >> 8)
-
-
-def test_transparency_lies_on_white() -> None:
-    rgba = np.zeros((16, 16, 4), np.uint8)
-    rgba[:8] = (255, 0, 0, 255)
-    decoded = _decode(check_image(_encode(Image.fromarray(rgba), "PNG")).data)
-    assert (decoded[:8] == (255, 0, 0)).all()
-    assert (decoded[8:] == 255).all()
-
-
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_exif_rotated_images_are_turned_upright(orientation: int) -> None:
     picture = _picture()

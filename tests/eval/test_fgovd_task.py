@@ -105,7 +105,7 @@ def test_fgovd_subsets_and_missing_images(fgovd, color_model):
         ({"bbox": [70.0, 0.0, 10.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
         ({"bbox": [0.0, 0.0, 0.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
         ({"bbox": [float("nan"), 0.0, 5.0, 5.0]}, "empty, inverted, NaN or wholly outside"),
-        ({"width": 640}, "another image, or a crop"),
+        ({"width": 640}, r"line 1: .*declares 640×64 pixels, the picture has 64×64"),
         ({"img_path": "../../etc/passwd"}, "leaves its folder"),
         ({"pos_expression": ["a", "b"]}, "one positive caption; got 2"),
         (
@@ -113,7 +113,10 @@ def test_fgovd_subsets_and_missing_images(fgovd, color_model):
             r"h_attributes_llava\.jsonl, line 1: malformed \(bbox .* must be 4 numbers; got \[1, 2\]\)",
         ),
         ({"bbox": [1, 2, 3, "wide"]}, r"h_attributes_llava\.jsonl, line 1: malformed \(bbox .* must be 4 numbers"),
-        ({"height": "tall"}, r"h_attributes_llava\.jsonl, line 1: malformed \(could not convert string"),
+        (
+            {"height": "tall"},
+            r"h_attributes_llava\.jsonl, line 1: malformed \(width and height must be positive numbers",
+        ),
         (
             {"neg_expression": "A red cup."},
             r"line 1: malformed \(neg_expression must be a list of texts; got 'A red cup.'",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset, Features
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from eval.images import DatasetImage, ImageFile, UnreadableImage, inside
+from eval.images import DatasetImage, ImageFile, UnreadableImage, inside, upright_boxes
+from modeling_fgclip.pixels import Header
 
 
 def sideways_jpeg() -> bytes:
@@ -29,17 +31,34 @@ def check_upright(image: Image.Image) -> None:
     assert image.getpixel((10, 5))[0] > 200  # what was left is above
 
 
-def check_stored(image: Image.Image) -> None:
-    assert image.size == (40, 20)
-    assert image.getpixel((5, 10))[0] > 200
-
-
-def test_files_open_upright_unless_they_are_to_be_read_as_stored(tmp_path):
+def test_files_open_upright(tmp_path):
     path = tmp_path / "phone.jpg"
     path.write_bytes(sideways_jpeg())
     check_upright(ImageFile(path).open())
-    check_stored(ImageFile(path, upright=False).open())
-    assert ImageFile(path).identity() != ImageFile(path, upright=False).identity()  # the cache must not mix them
+    assert (ImageFile(path).header().size, ImageFile(path).header().stored) == ((20, 40), (40, 20))
+
+
+@pytest.mark.parametrize("declared", [(40.0, 20.0), (20.0, 40.0), None, (80.0, 40.0)])
+def test_boxes_turn_with_their_image_as_the_declared_size_says(tmp_path, declared):
+    """The red half, in the pixels of the stored or of the upright image."""
+    image = ImageFile(tmp_path / "phone.jpg")
+    image.path.write_bytes(sideways_jpeg())
+    box = np.array([[0, 0, 20, 20]], np.float32)
+    if declared == (80.0, 40.0):
+        with pytest.raises(ValueError, match="declares 80×40 pixels, the picture has 20×40 or 40×20"):
+            upright_boxes(image, box, declared)
+        return
+    boxes = upright_boxes(image, box, declared)
+    assert boxes.normalized().tolist() == [[0, 0, 1, 0.5]]
+    x1, y1, x2, y2 = boxes.xyxy[0]
+    red, _, blue = np.asarray(image.open().crop((x1, y1, x2, y2))).reshape(-1, 3).mean(0)
+    assert red > 200 > 50 > blue
+
+
+def test_boxes_of_an_image_that_cannot_be_read_stay_as_they_are(tmp_path):
+    image, box = ImageFile(tmp_path / "none.jpg"), np.array([[1, 2, 3, 4]], np.float32)
+    assert upright_boxes(image, box, (10.0, 10.0)).normalized().tolist() == np.float32([[0.1, 0.2, 0.3, 0.4]]).tolist()
+    assert upright_boxes(image, box, None).normalized().tolist() == [[0, 0, 1, 1]]
 
 
 @pytest.fixture
@@ -53,21 +72,20 @@ def rows() -> Dataset:
 
 def test_rows_as_stored(rows):
     check_upright(DatasetImage(rows, 0).open())
-    check_stored(DatasetImage(rows, 0, upright=False).open())
-    assert (DatasetImage(rows, 0).size(), DatasetImage(rows, 0, upright=False).size()) == ((20, 40), (40, 20))
-    assert DatasetImage(rows, 2, upright=False).size() == (40, 20)  # from the header: nothing is decoded
+    for row in (0, 2):  # from the header: nothing is decoded
+        assert DatasetImage(rows, row).header() == Header(20, 40, 6)
     for broken in (1, 2, 3):
         with pytest.raises(UnreadableImage, match=f"row {broken} of the data set"):
             DatasetImage(rows, broken).open()
     for broken in (1, 3):
         with pytest.raises(UnreadableImage, match=f"row {broken} of the data set"):
-            DatasetImage(rows, broken).size()
+            DatasetImage(rows, broken).header()
 
 
 def test_rows_that_the_data_set_decodes(rows):
     decoded = rows.cast_column("image", ImageColumn())
     check_upright(DatasetImage(decoded, 0).open())
-    assert DatasetImage(decoded, 0).size() == (20, 40)
+    assert DatasetImage(decoded, 0).header() == Header(20, 40)
     with pytest.raises(UnreadableImage, match="row 1 of the data set"):
         DatasetImage(decoded, 1).open()
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -31,6 +32,25 @@ def test_images_alone_in_lists_and_in_other_modes(processor):
     image = Image.new("RGB", (50, 30), "red")
     assert processor(images=image)["pixel_values"].shape == (1, 3, 64, 64)
     assert processor(images=[image, image.convert("L"), image.convert("P")])["pixel_values"].shape == (3, 3, 64, 64)
+
+
+def test_one_picture_one_tensor_whichever_way_it_comes(processor):
+    """Transparency lies on white, 16-bit grey is scaled, a phone's picture is turned, and its boxes are those of the upright one."""
+    white = Image.new("RGB", (60, 40), "white")
+    white.paste("red", (0, 0, 30, 40))
+    alpha = white.convert("RGBA")
+    alpha.putalpha(Image.fromarray((np.asarray(white)[..., 1] == 0).astype(np.uint8) * 255))
+    ramp = np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)
+    phone = white.transpose(Image.Transpose.ROTATE_90)
+    exif = phone.getexif()
+    exif[0x0112] = 6
+    phone.info["exif"] = exif.tobytes()
+    expected = processor(images=white, boxes=[[0, 0, 30, 40]])
+    for image in (alpha, phone):
+        assert_close(processor(images=image)["pixel_values"], expected["pixel_values"], atol=0, rtol=0)
+    assert_close(processor(images=phone, boxes=[[0, 0, 30, 40]])["boxes"], expected["boxes"], atol=0, rtol=0)
+    grey = Image.fromarray((ramp >> 8).astype(np.uint8))
+    assert_close(processor(images=Image.fromarray(ramp))["pixel_values"], processor(images=grey)["pixel_values"])
 
 
 def test_short_and_long_text(processor):
