@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from .engine.pipeline import ENGINES, curate, describe
-from .engine.recipe import STEPS, load_recipe
+from .engine.recipe import load_recipe
+from .steps import STEPS
 
 RECIPES = Path(__file__).with_name("recipes")
 
@@ -35,10 +36,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", help="only these of the recipe's steps, such as expressions,negatives")
     parser.add_argument(
         "--set",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="over the recipe: negatives.count=5; repeatable",
+        help="over the recipe: negatives.count=5 negatives.rounds=1",
     )
     parser.add_argument("--redo", help="do this step and the following anew")
     parser.add_argument("--retry-failed", action="store_true", help="ask again what an endpoint did not answer")
@@ -85,16 +87,28 @@ def summary(report: dict, output: str) -> str:
     lines = [f"{'stage':12} {'records':>9} {'rec/s a worker':>15}  result"]
     for name, stage in report["stages"].items():
         counts = stage.get("counts", {})
-        shown = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+        shown = ", ".join(
+            f"{number:,} {what}"
+            for what, number in counts.items()
+            if number and not what.startswith(("checked by", "passed by"))
+        )
         rate = stage["records_per_worker_second"]
         lines.append(f"{name:12} {stage['records']:>9,} {rate if rate is not None else '-':>15}  {shown}")
         lines += [f"{'':12} {number:>9,} × {reason}" for reason, number in stage["failures"].items()]
+        for source in sorted(key.removeprefix("checked by ") for key in counts if key.startswith("checked by ")):
+            share = counts[f"passed by {source}"] / max(1, counts[f"checked by {source}"])
+            lines.append(f"{'':12} by {source}: {share:.1%} of those checked pass")
         if "usage" in stage:
             usage = stage["usage"]
             lines.append(
                 f"{'':12} {usage['requests']:,} requests ({usage['reused']:,} from journals), {usage['retries']:,} retries, "
                 f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens, cost {usage['cost']:.4f}"
             )
+            rounds = sorted(key.removesuffix(": requests") for key in usage if key.endswith(": requests"))
+            lines += [
+                f"{'':12} {r}: {usage[f'{r}: kept'] / usage[f'{r}: requests']:.2f} usable a request of {usage[f'{r}: requests']:,}"
+                for r in rounds
+            ]
     for name, bias in report.get("text_bias", {}).items():
         if isinstance(bias, str):
             lines.append(f"text-only control {name}: {bias}")

@@ -42,7 +42,7 @@ def worker_count(stage: Stage, workers: int | None) -> int:
     """The recipe's number, else one for models and endpoints (which are concurrent in themselves), else the cores."""
     if stage.resources.workers is not None:
         return stage.resources.workers
-    if stage.resources.gpus or getattr(stage.settings, "chat", None) is not None or stage.name == "grounding":
+    if stage.resources.gpus or stage.large or stage.chat is not None:
         return 1
     return workers or os.cpu_count() or 1
 

@@ -12,24 +12,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from dataset_scripts.atomic import write_json
 from dataset_scripts.locking import writing
 
-from .recipe import Recipe
+from ..settings import identity
+from ..steps import STEPS, step_class
+from .progress import Progress
+from .recipe import Recipe, missing_columns
 from .sources import plan_units, unit_size
-from .stages import Stage, identity, make_stages, merge_prior
+from .stages import Stage, make_stages, merge_survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ENGINES = ("local", "ray")
 _TRANSPORT = ("time-out", "connection", "HTTP ", "malformed answer")
-
-
-class BudgetExceeded(ValueError):
-    """The account of a chat step passed `max_cost`. The run can be resumed with a higher one."""
 
 
 def curate(
@@ -51,7 +48,8 @@ def curate(
         retry_failed: ask again what an endpoint did not answer (time-outs, connection and server errors).
 
     Raises:
-        ValueError: the output was made with other settings, or another run is writing to it.
+        ValueError: the output was made with other settings, another run is writing to it, or the input lacks what a
+            step needs.
     """
     output = Path(output).resolve()
     if engine not in ENGINES:
@@ -66,15 +64,14 @@ def curate(
             _forget_failed(stages)
         for segment in _segments(stages):
             _run_segment(segment, units, engine, workers)
-            if segment[-1].name == "prior":
-                write_json(segment[-1].folder / "prior.json", merge_prior(segment[-1]).to_dict())
+            if segment[-1].kind == "input":
+                _check_needs(recipe, segment[-1])
+            if segment[-1].kind == "survey":
+                merge_survey(segment[-1])
         report = make_report(stages, units)
-        quality = recipe.steps.get("quality")
-        if quality is not None and quality.text_bias:
-            from ..review.bias_report import text_bias_report
-
-            limit, vocabulary = quality.text_bias_rows, quality.vocabulary
-            report["text_bias"] = text_bias_report(output / "records", limit, vocabulary, quality.model, recipe.seed)
+        annotations = [stages[-2].path(index) for index in range(len(units))]
+        for name, settings in recipe.steps.items():
+            report |= step_class(name).report(settings, annotations, recipe.seed)
         write_json(output / "report.json", report)
     return report
 
@@ -105,16 +102,14 @@ def describe(recipe: Recipe, input: str | Path, output: str | Path) -> str:
     lines = [f"{sum(map(unit_size, units)):,} records in {len(units):,} shards of up to {recipe.shard_size:,}"]
     for stage in stages:
         done = sum(stage.done(i) for i in range(stage.shards))
-        chat = getattr(stage.settings, "chat", None)
-        if chat is not None and (stage.name == "recaption" or stage.settings.method == "llm"):
-            what = f"{chat.backend} {chat.model} {chat.base_url}".rstrip()
-            price = f", up to {chat.max_cost:g}" if chat.max_cost is not None else ""
-            each = "a record" if stage.name == "recaption" else "a region"
-            lines.append(
-                f"  {stage.name:12} {done:>7,} of {stage.shards:,} shards done; 1 request {each}: {what}{price}"
+        asked = ""
+        if stage.chat is not None:
+            asked = (
+                f"; 1 request a {stage.asks}: {stage.chat.backend} {stage.chat.model} {stage.chat.base_url}".rstrip()
             )
-        else:
-            lines.append(f"  {stage.name:12} {done:>7,} of {stage.shards:,} shards done")
+            if stage.chat.max_cost is not None:
+                asked += f", up to {stage.chat.max_cost:g}"
+        lines.append(f"  {stage.name:12} {done:>7,} of {stage.shards:,} shards done{asked}")
     return "\n".join(lines)
 
 
@@ -130,7 +125,7 @@ def exclusive(output: Path) -> Iterator[None]:
 
 
 def _segments(stages: list[Stage]) -> Iterator[list[Stage]]:
-    """Runs of stages without a barrier inside. The counting of attributes ends one: the next stage needs all of it."""
+    """Runs of stages without a barrier inside. The input ends one, and a survey: the next stage needs all of it."""
     segment: list[Stage] = []
     for stage in stages:
         if stage.barrier and segment:
@@ -144,7 +139,7 @@ def _run_segment(segment: list[Stage], units: list[dict[str, Any]], engine: str,
     """The open shards of these stages, with a bar for each stage."""
     for stage in segment:
         write_json(stage.folder / "stage.json", _stage_file(stage))
-    bars: dict[str, _Bar] = {}
+    bars: dict[str, Progress] = {}
 
     def on_shard(statistics: dict[str, Any]) -> None:
         bars[statistics["stage"]].update(statistics)
@@ -154,7 +149,7 @@ def _run_segment(segment: list[Stage], units: list[dict[str, Any]], engine: str,
     run = _engine(engine)
     try:
         for group in groups:
-            bars.update({stage.name: _Bar(stage, units, len(group), at) for at, stage in enumerate(group)})
+            bars.update({stage.name: Progress(stage, units, len(group), at) for at, stage in enumerate(group)})
             run(group, units, workers, on_shard)
     finally:
         for bar in bars.values():
@@ -171,52 +166,23 @@ def _engine(name: str) -> Callable[..., None]:
     return run_local
 
 
-class _Bar:
-    """Progress of one stage in records: rate, remaining time, the commonest failures, the cost."""
+def _check_needs(recipe: Recipe, stage: Stage) -> None:
+    """Whether the input has what the steps read and none of them makes.
 
-    def __init__(self, stage: Stage, units: list[dict[str, Any]], bars: int, position: int) -> None:
-        self.failures: Counter[str] = Counter()
-        self.cost = 0.0
-        chat = getattr(stage.settings, "chat", None)
-        self.limit = chat.max_cost if chat is not None else None
-        self.stage = stage
-        self.sizes = [unit_size(unit) for unit in units]
-        self.bar = tqdm(
-            total=sum(self.sizes),
-            desc=f"{stage.name:11}",
-            unit="rec",
-            position=position if bars > 1 else None,
-            dynamic_ncols=True,
-        )
-        for index in range(stage.shards):
-            if stage.done(index):
-                self._count(stage.statistics(index))
-                self.bar.initial += self.sizes[index]
-        self.bar.n = self.bar.initial
-        self._show()
-
-    def update(self, statistics: dict[str, Any]) -> None:
-        self._count(statistics)
-        self.bar.update(self.sizes[statistics["shard"]])
-        self._show()
-        if self.limit is not None and self.cost > self.limit:
-            raise BudgetExceeded(
-                f"{self.stage.name} has cost {self.cost:.2f}, and max_cost is {self.limit:.2f}. What was answered is kept; "
-                "raise max_cost and run again to go on."
-            )
-
-    def _count(self, statistics: dict[str, Any]) -> None:
-        self.failures.update(statistics.get("failures") or {})
-        self.cost += (statistics.get("usage") or {}).get("cost", 0.0)
-
-    def _show(self) -> None:
-        shown = [f"{reason.split(': ', 1)[-1]} {n}" for reason, n in self.failures.most_common(3)]
-        if self.cost:
-            shown.append(f"cost {self.cost:.2f}")
-        self.bar.set_postfix_str(", ".join(shown))
-
-    def close(self) -> None:
-        self.bar.close()
+    Raises:
+        ValueError: it lacks something.
+    """
+    parts = [stage.statistics(index) for index in range(stage.shards)]
+    if not any(part["records"] for part in parts):
+        failures = sum((Counter(part["failures"]) for part in parts), Counter())
+        raise ValueError(f"None of the input's records can be read: {dict(failures.most_common(5))}.")
+    filled = {column for part in parts for column in part["filled"]}
+    for name, column in missing_columns(recipe.steps, given=filled.__contains__):
+        base = {choice.partition(".")[0] for choice in column.split(" or ")}
+        ways = [f"the step {step}" for step in STEPS if base & set(step_class(step).writes)]
+        ways.append(f"{' or '.join(sorted(base))} to the input")
+        wanted = column.replace(".", " with ")
+        raise ValueError(f"{name} needs {wanted}, and no record of the input has any. Add {', or '.join(ways)}.")
 
 
 def _stage_file(stage: Stage) -> dict[str, Any]:
@@ -246,7 +212,7 @@ def _forget(stages: list[Stage], name: str) -> None:
     if name not in names:
         raise ValueError(f"--redo {name}: the recipe's stages are {', '.join(names)}.")
     first = names.index(name)
-    if first and names[first - 1] == "prior":
+    if first and stages[first].survey == names[first - 1]:
         first -= 1
     for stage in stages[first:]:
         for path in stage.folder.glob("*"):
@@ -260,12 +226,12 @@ def _forget_failed(stages: list[Stage]) -> None:
     bad: set[int] = set()
     for stage in stages:
         for index in range(stage.shards):
-            if stage.done(index) and stage.name in ("recaption", "negatives"):
+            if stage.done(index) and stage.chat is not None:
                 reasons = [r.split(": ", 1)[-1] for r in stage.statistics(index).get("failures") or {}]
                 if any(reason.startswith(_TRANSPORT) for reason in reasons):
                     bad.add(index)
         # counts over the whole data set change with any shard
-        gone = range(stage.shards) if bad and stage.barrier else bad
+        gone = range(stage.shards) if bad and stage.survey else bad
         bad = set(gone)
         for index in gone:
             stage.path(index).unlink(missing_ok=True)
@@ -287,7 +253,7 @@ def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, A
         if any(p.get("usage") for p in parts):
             usage: Counter[str] = Counter()
             for p in parts:
-                usage.update({k: v for k, v in (p["usage"] or {}).items() if k != "failures"})
+                usage.update(p["usage"] or {})
             totals["usage"] = dict(usage)
         report["stages"][stage.name] = totals
     return report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -13,17 +12,13 @@ from typing import Any
 import yaml
 
 from dataset_scripts.formats.files import read_yaml
+from dataset_scripts.schema import FEATURES
 
+from ..steps import STEPS, step_class
+from .shards import ANNOTATIONS
 from .sources import InputSettings
 
-# In the order in which they run: module, settings, step.
-STEPS = {
-    "recaption": ("recaption", "RecaptionSettings", "Recaption"),
-    "expressions": ("expressions", "ExpressionSettings", "Expressions"),
-    "grounding": ("grounding", "GroundingSettings", "Grounding"),
-    "negatives": ("negatives", "NegativeSettings", "Negatives"),
-    "quality": ("quality", "QualitySettings", "Quality"),
-}
+_MADE = set(ANNOTATIONS) - set(FEATURES)  # columns that no input has: only a step can write them
 
 
 @dataclass
@@ -62,8 +57,12 @@ class Recipe:
             raise ValueError(f"The recipe has no steps; it needs at least one of {', '.join(STEPS)}.")
         if self.shard_size < 1:
             raise ValueError(f"shard_size is {self.shard_size}; it must be 1 or more records.")
-        if "grounding" in self.steps and "expressions" not in self.steps:
-            raise ValueError("The recipe has grounding without expressions, which it looks for; add `expressions:`.")
+        for name, column in missing_columns(self.steps, given=lambda column: column not in _MADE):
+            writers = [step for step in STEPS if column in step_class(step).writes]
+            raise ValueError(
+                f"The recipe has {name}, which reads {column}, without a step before it that writes them; "
+                f"add {' or '.join(f'`{writer}:`' for writer in writers)}."
+            )
         unknown = set(self.resources) - set(STEPS)
         if unknown:
             raise ValueError(f"resources names {sorted(unknown)}; steps are {', '.join(STEPS)}.")
@@ -106,7 +105,7 @@ def make_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
     for name in STEPS:  # in running order, whatever the file's
         if name in steps:
             values = dict(steps[name] or {})
-            settings = settings_class(name)
+            settings = step_class(name).Settings
             if "seed" in {f.name for f in dataclasses.fields(settings)}:
                 values.setdefault("seed", seed)
             built[name] = build(settings, values, f"{where}: steps.{name}")
@@ -121,16 +120,19 @@ def make_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
     return Recipe(steps=built, input=source, resources=built_resources, **raw)
 
 
-def settings_class(step: str) -> type:
-    """The settings dataclass of a step; imports only that step's module."""
-    module, name, _ = STEPS[step]
-    return getattr(importlib.import_module(f"dataset_scripts.curation.steps.{module}"), name)
-
-
-def step_class(step: str) -> type:
-    """The class of a step."""
-    module, _, name = STEPS[step]
-    return getattr(importlib.import_module(f"dataset_scripts.curation.steps.{module}"), name)
+def missing_columns(
+    steps: typing.Iterable[str], given: typing.Callable[[str], bool]
+) -> typing.Iterator[tuple[str, str]]:
+    """Step and column where a step reads what is neither `given` nor written by a step before it."""
+    written: set[str] = set()
+    for name in steps:
+        for reads in step_class(name).reads:
+            choices = (reads,) if isinstance(reads, str) else reads
+            if not any(
+                column in written or column.partition(".")[0] in written or given(column) for column in choices
+            ):
+                yield name, " or ".join(choices)
+        written.update(step_class(name).writes)
 
 
 def build(cls: type, values: Any, where: str) -> Any:

@@ -14,9 +14,11 @@ from dataset_scripts.atomic import replacing
 from dataset_scripts.schema import FEATURES
 
 # What travels from step to step: a record without its image, with the expressions and the reasons of failures.
+# `sources` says of each of a region's negatives who made it.
 ANNOTATIONS = Features(
     {
-        **{name: FEATURES[name] for name in ("source_id", "caption", "short_captions", "regions")},
+        **{name: FEATURES[name] for name in ("source_id", "caption", "short_captions")},
+        "regions": List({**FEATURES["regions"].feature, "sources": List(Value("string"))}),
         "expressions": List({"short": Value("string"), "long": Value("string")}),
         "failures": List(Value("string")),
     }

@@ -1,11 +1,10 @@
 """The stages of a run, and one shard of one stage: read, through the step in batches, written.
 
-input → the recipe's steps → records. Before rule-based negatives a stage counts attributes over the whole data set.
+input → the recipe's steps → records. A step that needs counts over the whole data set has a survey before it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -13,47 +12,52 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataset_scripts.atomic import write_json
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from modeling_fgclip.pixels import to_rgb
 
-from ..language.attributes import DEFAULT_VOCABULARY
-from ..language.prior import AttributePrior
-from ..models.prompts import load_prompt
-from .recipe import Recipe, Resources, step_class
+from ..settings import identity
+from ..steps import step_class
+from .recipe import Recipe, Resources
 from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_shard
 from .sources import InputSettings, read_unit
+
+if TYPE_CHECKING:
+    from ..models.messages import ChatSettings
+    from ..steps.step import Step
 
 Clocks = tuple[float, float]  # wall and processor time at which a shard was begun
 
 _INPUT = "input"
-_PRIOR = "prior"
 _RECORDS = "records"
 _IMAGE_COLUMNS = ["image"]
-# Settings that change how a step runs, not what comes out: a run may be resumed with others.
-_OPERATIONAL = {"api_key_env", "backoff", "base_url", "batch_size", "completion_price", "concurrency", "device",
-                "max_backoff", "max_cost", "prompt_price", "retries", "text_bias", "text_bias_rows", "timeout"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stage of a run; picklable, so that any process on any machine that sees the folder can work on it.
 
-    `settings` are the step's (or the input's), `source` is the stage before, `fingerprint` names these settings and
-    all before them.
+    `kind` is "input", "survey" (a step's counting), "step" or "records"; `settings` are the step's (or the input's),
+    `source` is the stage before, `fingerprint` names these settings and all before them.
     """
 
     name: str
+    kind: str
     output: str
     source: str | None
     settings: Any
     resources: Resources
     fingerprint: str
     shards: int
+    step: str = ""  # whose work it is, by its name in the registry
+    survey: str | None = None  # the stage whose counts the step gets
     barrier: bool = False  # needs the stage before to be complete
+    large: bool = False  # one process is enough
+    chat: ChatSettings | None = None  # the model that is asked
+    asks: str = ""  # a request is about a "record" or a "region"
 
     @property
     def folder(self) -> Path:
@@ -61,7 +65,16 @@ class Stage:
 
     def path(self, index: int) -> Path:
         """The file that says that a shard is done."""
-        return self.folder / (f"{index:06d}.json" if self.name in (_PRIOR, _RECORDS) else shard_name(index))
+        return self.folder / (f"{index:06d}.json" if self.kind in ("survey", "records") else shard_name(index))
+
+    def progress_path(self, index: int) -> Path:
+        """Where a shard that asks a model shows how far it is."""
+        return self.folder / "progress" / f"{index:06d}.json"
+
+    @property
+    def survey_path(self) -> Path:
+        """The counts of all shards, merged."""
+        return Path(self.output) / "work" / (self.survey or self.name) / "all.json"
 
     def records_path(self, index: int) -> Path:
         """In the Hub's convention, so that load_dataset finds a split `train`."""
@@ -87,40 +100,29 @@ def make_stages(recipe: Recipe, output: Path, shards: int) -> list[Stage]:
     stages: list[Stage] = []
     digest = hashlib.sha256()
 
-    def add(name: str, settings: Any, source: str | None, barrier: bool = False) -> None:
+    def add(name: str, kind: str, settings: Any, source: str | None, **more: Any) -> None:
         digest.update(json.dumps([name, identity(settings), source], sort_keys=True).encode())
         resources = recipe.resources.get(name, Resources())
-        stages.append(Stage(name, str(output), source, settings, resources, digest.hexdigest()[:16], shards, barrier))
+        fingerprint = digest.hexdigest()[:16]
+        stages.append(Stage(name, kind, str(output), source, settings, resources, fingerprint, shards, **more))
 
     digest.update(str(recipe.shard_size).encode())
-    add(_INPUT, recipe.input, None)
+    add(_INPUT, "input", recipe.input, None)
     source = _INPUT
     for name, settings in recipe.steps.items():
-        counted = name == "negatives" and settings.method == "rules" and settings.matching != "uniform"
-        if counted:
-            add(_PRIOR, settings, source)
-        add(name, settings, source, barrier=counted)
+        step = step_class(name)
+        surveyed = step.survey(settings)
+        # the first step waits for the whole input, which is looked at for what the steps need
+        barrier = source == _INPUT
+        if surveyed is not None:
+            add(surveyed[0], "survey", settings, source, step=name, barrier=barrier)
+        add(
+            name, "step", settings, source, step=name, survey=surveyed[0] if surveyed else None,
+            barrier=barrier or surveyed is not None, large=step.large, chat=step.chat_settings(settings), asks=step.asks,
+        )  # fmt: skip
         source = name
-    add(_RECORDS, None, source)
+    add(_RECORDS, "records", None, source)
     return stages
-
-
-def identity(settings: Any) -> dict[str, Any] | None:
-    """What of the settings the output depends on, with the contents of the files that they name."""
-
-    def strip(values: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in values.items() if name not in _OPERATIONAL}
-        return {name: strip(value) if isinstance(value, dict) else value for name, value in kept.items()}
-
-    if settings is None:
-        return None
-    values = strip(dataclasses.asdict(settings))
-    if "prompt" in values:
-        values["prompt file"] = load_prompt(settings.prompt).digest
-    if "vocabulary" in values:
-        content = Path(settings.vocabulary or DEFAULT_VOCABULARY).read_bytes()
-        values["vocabulary file"] = hashlib.sha256(content).hexdigest()[:12]
-    return values
 
 
 def run_shard(stage: Stage, index: int, unit: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def run_shard(stage: Stage, index: int, unit: dict[str, Any] | None = None) -> d
     if stage.done(index):
         return stage.statistics(index)
     start = time.perf_counter(), time.process_time()
-    work = {_INPUT: _input, _PRIOR: _count_attributes, _RECORDS: _records}.get(stage.name, _step)
+    work = {"input": _input, "survey": _survey, "step": _step, "records": _records}[stage.kind]
     statistics = {"stage": stage.name, "shard": index}
     work(stage, index, unit, statistics, start)
     return statistics
@@ -146,7 +148,15 @@ def _input(stage: Stage, index: int, unit: dict[str, Any], statistics: dict[str,
     rows = [{**row, "expressions": [], "failures": []} for row in read_unit(unit, settings, report)]
     features = type(ANNOTATIONS)({"image": FEATURES["image"], **ANNOTATIONS})
     failures = dict(report.problems)
-    write_shard(stage.path(index), rows, features, _finish(statistics, start, records=len(rows), failures=failures))
+    _finish(statistics, start, records=len(rows), failures=failures, filled=filled_columns(rows))
+    write_shard(stage.path(index), rows, features, statistics)
+
+
+def filled_columns(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns, and fields of regions as "regions.NAME", that hold something in at least one row."""
+    filled = {name for row in rows for name, value in row.items() if value}
+    fields = {name for row in rows for region in row["regions"] for name, value in region.items() if value}
+    return sorted(filled | {f"regions.{name}" for name in fields})
 
 
 def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
@@ -156,15 +166,16 @@ def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], star
     before = Counter(reason for row in rows for reason in row["failures"])
     size = stage.resources.batch_size or max(1, len(rows))
     done: list[dict[str, Any]] = []
-    opened = (
-        step.open_journal(stage.folder / "journal" / f"{index:06d}.jsonl") if hasattr(step, "open_journal") else None
-    )
-    images = _encoded_images(stage, index) if step.needs_images else []
-    with opened if opened is not None else nullcontext():
+    step.counts.clear()
+    opened: Any = nullcontext()
+    if step.chat is not None:
+        opened = step.chat.opened(stage.folder / "journal" / f"{index:06d}.jsonl", stage.progress_path(index))
+    images = _encoded_images(stage, index) if step.images else []
+    with opened:
         for i in range(0, len(rows), size):
             part = rows[i : i + size]
             batch = {name: [row[name] for row in part] for name in ANNOTATIONS}
-            if step.needs_images:
+            if step.images:
                 batch["image"] = [to_rgb(image["bytes"]) for image in images[i : i + size]]
             batch = step(batch)
             done += [
@@ -172,26 +183,28 @@ def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], star
                 for values in zip(*(batch[n] for n in ANNOTATIONS), strict=True)
             ]
     failures = Counter(reason for row in done for reason in row["failures"]) - before
-    usage = step.usage() if hasattr(step, "usage") else None
-    _finish(statistics, start, records=len(done), failures=dict(failures), counts=_counts(done), usage=usage)
+    usage = step.chat.account.to_dict() if step.chat is not None else None
+    counts = {**_counts(done), **step.counts}
+    _finish(statistics, start, records=len(done), failures=dict(failures), counts=counts, usage=usage)
     write_shard(stage.path(index), done, ANNOTATIONS, statistics)
+    stage.progress_path(index).unlink(missing_ok=True)
 
 
-def _count_attributes(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
-    step = step_class("negatives")(stage.settings)
-    rows = read_rows(stage.source_path(index), ["source_id", "regions"])
-    prior = step.count({name: [row[name] for row in rows] for name in ("source_id", "regions")})
+def _survey(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
+    step = _make_step(stage)
+    rows = read_rows(stage.source_path(index), list(ANNOTATIONS))
+    counts = step.count({name: [row[name] for row in rows] for name in ANNOTATIONS})
     _finish(statistics, start, records=len(rows), failures={})
-    write_json(stage.path(index), {"statistics": statistics, "prior": prior.to_dict()})
+    write_json(stage.path(index), {"statistics": statistics, "counts": counts.to_dict()})
 
 
-def merge_prior(stage: Stage) -> AttributePrior:
-    """The counts of all shards of the prior's stage."""
-    total = AttributePrior()
+def merge_survey(stage: Stage) -> None:
+    """Write the counts of all shards together."""
+    _, kind = step_class(stage.step).survey(stage.settings)
+    total = kind()
     for index in range(stage.shards):
-        content = json.loads(stage.path(index).read_text(encoding="utf-8"))
-        total.merge(AttributePrior(content["prior"]))
-    return total
+        total.merge(kind(json.loads(stage.path(index).read_text(encoding="utf-8"))["counts"]))
+    write_json(stage.survey_path, total.to_dict())
 
 
 def _records(stage: Stage, index: int, unit: None, statistics: dict[str, Any], start: Clocks) -> None:
@@ -228,14 +241,14 @@ def _encoded_images(stage: Stage, index: int) -> list[dict[str, Any]]:
 _steps: dict[tuple[str, ...], Any] = {}  # steps with their models, kept for the next shard of this process
 
 
-def _make_step(stage: Stage) -> Any:
+def _make_step(stage: Stage) -> Step:
     key = (stage.name, stage.output, stage.fingerprint, repr(stage.settings))
     if key not in _steps:
         for other in [k for k in _steps if k[1] != stage.output or k[0] == stage.name]:
             del _steps[other]  # of an earlier run, or with earlier settings
-        options = {}
-        if stage.name == "negatives" and stage.barrier:
-            path = Path(stage.output) / "work" / _PRIOR / "prior.json"
-            options["prior"] = AttributePrior(json.loads(path.read_text(encoding="utf-8")))
-        _steps[key] = step_class(stage.name)(stage.settings, **options)
+        cls, options = step_class(stage.step), {}
+        if stage.survey is not None:
+            _, kind = cls.survey(stage.settings)
+            options["surveyed"] = kind(json.loads(stage.survey_path.read_text(encoding="utf-8")))
+        _steps[key] = cls(stage.settings, **options)
     return _steps[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -210,3 +211,8 @@ def _category(name: str, entry: object, path: Path) -> Category:
 def load_vocabulary(path: str | None = None) -> Vocabulary:
     """:meth:`Vocabulary.load`, once a process."""
     return Vocabulary.load(path)
+
+
+def vocabulary_digest(path: str | None = None) -> str:
+    """Names the contents of a vocabulary file."""
+    return hashlib.sha256(Path(path or DEFAULT_VOCABULARY).read_bytes()).hexdigest()[:12]

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from .attributes import Vocabulary
 
-# In the order in which they are asked; the names are the reasons in reports.
-REASONS = (
-    "empty",
-    "not clean",
-    "markup",
-    "equals the positive",
-    "duplicate",
-    "length",
-    "object changed",
-    "object added",
-    "no attribute changed",
-)
+# In the order in which they are asked: the reason in reports, and what a model is told that wrote such a negative.
+REASONS = {
+    "empty": "it is empty",
+    "not clean": "it has a comma, a semicolon or a line break",
+    "markup": "it has quotes, numbers or other marks of a list",
+    "equals the positive": "it is the description itself",
+    "duplicate": "it is already given",
+    "length": "it is too long",
+    "object changed": "it does not keep every object and its name",
+    "object added": "it names another object",
+    "no attribute changed": "it changes no attribute",
+}
 _MARKUP = re.compile(r"""[{}\[\]<>*_|`"“”#\\:]|^\s*\d+\s*[.)]|^\s*[-–•]\s""")
 _MODIFIER = {"amod", "compound", "nmod", "nummod", "advmod", "acomp", "conj", "poss", "npadvmod", "acl", "oprd", "det"}
 _NOUN = {"NOUN", "PROPN"}

@@ -27,11 +27,23 @@ def replace(text: str, slot: Slot, value: Value) -> str:
     written = value.canonical if before.rstrip().casefold().endswith((" of", " in")) else value.text
     if text[slot.start].isupper():
         written = written[0].upper() + written[1:]
+    return _agreeing(before, written) + written + after
+
+
+def with_articles(text: str, vocabulary: Vocabulary) -> str:
+    """`text` with "a" or "an" as every attribute word behind it wants: models write "a orange park"."""
+    for start, *_ in reversed(vocabulary.find(text)):
+        text = _agreeing(text[:start], text[start:]) + text[start:]
+    return text
+
+
+def _agreeing(before: str, word: str) -> str:
+    """`before` with its last word, if it is "a" or "an", as `word` wants it."""
     words = before.split()
     if words and words[-1].casefold() in {"a", "an"} and before.endswith(" "):
-        article = words[-1][0] + ("n" if written[0].casefold() in _VOWELS else "")
+        article = words[-1][0] + ("n" if word[0].casefold() in _VOWELS else "")
         before = before[: before.rfind(words[-1])] + article + " "
-    return before + written + after
+    return before
 
 
 def candidates(

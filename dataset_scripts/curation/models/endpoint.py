@@ -1,45 +1,49 @@
-"""Any OpenAI-compatible endpoint: vLLM, TGI, `transformers serve`, a provider. With retries, back-off and time-outs."""
+"""Any OpenAI-compatible endpoint, through OpenAI's client: vLLM, SGLang, llama.cpp, TGI, `transformers serve`, a provider."""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
-import random
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import InferenceClient, InferenceTimeoutError, constants
-from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
 from modeling_fgclip.pixels import to_rgb
 
-from .chat import Answer
+from .messages import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .chat import ChatSettings, Request
+    from .messages import ChatSettings, Request
 
-# huggingface_hub speaks through httpx or, from 2.x, httpx2; its own error derives from whichever it is.
-_HttpError = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+_NOT_TAKEN = {400, 404, 422, 501}  # how servers refuse a field that they do not know
 
 
 class EndpointBackend:
-    """`concurrency` requests at a time through ``huggingface_hub.InferenceClient.chat_completion``."""
+    """`concurrency` requests at a time. The client retries time-outs, lost connections and busy servers.
 
-    def __init__(self, settings: ChatSettings, sleep: Callable[[float], None] = time.sleep) -> None:
-        if constants.HF_HUB_OFFLINE:
-            raise ValueError(
-                f"HF_HUB_OFFLINE is set, and huggingface_hub then asks no endpoint, not even {settings.base_url}. Unset it."
-            )
+    Raises:
+        ImportError: openai is not installed.
+    """
+
+    def __init__(self, settings: ChatSettings) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise ImportError(
+                'chat.backend endpoint needs openai: pip install -c constraints.txt "fgclip[curation]".'
+            ) from error
         self.settings = settings
-        self._sleep = sleep
-        self._client = InferenceClient(
-            base_url=settings.base_url, api_key=os.environ.get(settings.api_key_env) or "-", timeout=settings.timeout
+        self.refusal: str | None = None
+        self._openai = openai
+        self._client = openai.OpenAI(
+            base_url=settings.base_url,
+            api_key=os.environ.get(settings.api_key_env) or "-",
+            timeout=settings.timeout,
+            max_retries=settings.retries,
         )
 
     def ask(self, requests: list[Request], on_answer: Callable[[int, Answer], None]) -> None:
@@ -48,49 +52,52 @@ class EndpointBackend:
             waiting = {pool.submit(self._ask_one, request): i for i, request in enumerate(requests)}
             try:
                 for future in as_completed(waiting):
-                    on_answer(waiting[future], future.result())
+                    on_answer(waiting.pop(future), future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _ask_one(self, request: Request) -> Answer:
-        """One request with its retries."""
-        arguments = self._arguments(request)
-        failure, retries = "", 0
-        for retries in range(self.settings.retries + 1):
-            wait = None
-            try:
-                output = self._client.chat_completion(**arguments)
-                choice, usage = output.choices[0], output.usage
-                return Answer(
-                    text=choice.message.content or "",
-                    finish_reason=choice.finish_reason or "",
-                    prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-                    completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-                    retries=retries,
-                )
-            except InferenceTimeoutError:
-                failure = "time-out"
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                failure = f"HTTP {status}"
-                if status not in _RETRIED:
-                    break
-                wait = _retry_after(error.response)
-            except _HttpError as error:
-                failure = "time-out" if "Timeout" in type(error).__name__ else "connection"
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-                failure = "malformed answer"  # not the JSON of a chat completion
-            if retries < self.settings.retries:
-                self._sleep(self._pause(retries) if wait is None else min(wait, self.settings.max_backoff))
-        return Answer(failure=failure, retries=retries)
+        with_schema = request.schema is not None and self.settings.structured_output != "none" and not self.refusal
+        try:
+            return self._send(request, with_schema)
+        except self._openai.APITimeoutError:
+            return Answer(failure="time-out")
+        except self._openai.APIConnectionError:
+            return Answer(failure="connection")
+        except self._openai.APIStatusError as error:
+            if not (with_schema and error.status_code in _NOT_TAKEN):
+                return Answer(failure=f"HTTP {error.status_code}")
+            return self._without_schema(request, error)
+        except (self._openai.OpenAIError, ValueError):  # not JSON, or not a chat completion's
+            return Answer(failure="malformed answer")
 
-    def _pause(self, retry: int) -> float:
-        """Doubling, capped, and between half and all of it, so that clients do not come back together."""
-        full = min(self.settings.backoff * 2**retry, self.settings.max_backoff)
-        return full * random.uniform(0.5, 1.0)
+    def _without_schema(self, request: Request, refused: Any) -> Answer:
+        """The same request without its schema: where that is answered, it was the schema that was refused."""
+        try:
+            answer = self._send(request, with_schema=False)
+        except self._openai.OpenAIError:
+            return Answer(failure=f"HTTP {refused.status_code}")
+        self.refusal = f"HTTP {refused.status_code}: {str(refused.body or refused.message)[:200]}"
+        return answer
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def _send(self, request: Request, with_schema: bool) -> Answer:
+        """One request with the client's retries."""
+        raw = self._client.chat.completions.with_raw_response.create(**self.arguments(request, with_schema))
+        output = raw.parse()
+        choices = getattr(output, "choices", None)  # text where the server sent no JSON
+        if not choices or choices[0].message is None:
+            return Answer(failure="malformed answer", retries=raw.retries_taken)
+        return Answer(
+            text=choices[0].message.content or "",
+            finish_reason=choices[0].finish_reason or "",
+            prompt_tokens=getattr(output.usage, "prompt_tokens", 0) or 0,
+            completion_tokens=getattr(output.usage, "completion_tokens", 0) or 0,
+            retries=raw.retries_taken,
+        )
+
+    def arguments(self, request: Request, with_schema: bool = True) -> dict[str, Any]:
+        """What is sent."""
         content: Any = request.user
         if request.image is not None:
             url = data_url(request.image, self.settings.image_size)
@@ -102,13 +109,18 @@ class EndpointBackend:
             "temperature": self.settings.temperature,
             "seed": request.seed,
         }
-        if request.schema is not None and self.settings.structured_output == "tgi":
-            # huggingface_hub rewrites this to TGI's {"type": "json_object", "value": schema}
-            answer = {"name": "answer", "schema": request.schema, "strict": True}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": answer}
-        elif request.schema is not None and self.settings.structured_output == "vllm":
-            arguments["extra_body"] = {"structured_outputs": {"json": request.schema}}
+        if with_schema and request.schema is not None:
+            arguments |= _response_format(request.schema, self.settings.structured_output)
         return arguments
+
+
+def _response_format(schema: dict[str, Any], form: str) -> dict[str, Any]:
+    if form == "json_schema":
+        # without "strict": OpenAI's strict mode refuses schemas that say how long a text may be; local servers ignore it
+        return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
+    if form == "tgi":
+        return {"response_format": {"type": "json_object", "value": schema}}
+    return {}
 
 
 def data_url(image: Image.Image, longer_side: int) -> str:
@@ -118,11 +130,3 @@ def data_url(image: Image.Image, longer_side: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _retry_after(response: Any) -> float | None:
-    """Seconds of a Retry-After header; its date form is left to the back-off."""
-    try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
-    except ValueError:
-        return None

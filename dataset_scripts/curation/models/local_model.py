@@ -10,12 +10,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from modeling_fgclip.pixels import to_rgb
 
-from .chat import Answer
+from .messages import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .chat import ChatSettings, Request
+    from .messages import ChatSettings, Request
 
 
 def pick_device(name: str) -> torch.device:
@@ -32,6 +32,7 @@ class LocalBackend:
 
     def __init__(self, settings: ChatSettings) -> None:
         self.settings = settings
+        self.refusal: str | None = None
         options = {"trust_remote_code": settings.trust_remote_code}
         config = AutoConfig.from_pretrained(settings.model, **options)
         self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES

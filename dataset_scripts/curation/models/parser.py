@@ -7,25 +7,25 @@ that a candidate is good: that is :class:`~.checks.NegativeChecker`'s part.
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import islice
 from typing import Any, NamedTuple
 
 from ..language.text import clean
 from .answers import is_refusal
+from .structured import json_values
 
 _FENCE = re.compile(r"```(?:[a-zA-Z]*)\s*(.*?)(?:```|\Z)", re.DOTALL)
 _LIST_ITEM = re.compile(r"^\s*(?:\(?\d{1,3}\s*[.):\]]|[-*•–])\s+(.+?)\s*$")
-_QUOTED_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(:?)')
 _QUOTES = "\"'“”‘’`"
 MAX_ANSWER = 100_000  # characters; a longer one is a loop
 _MAX_CANDIDATES = 100
-_MAX_STARTS = 50  # brackets tried as the beginning of JSON
+# Keys under which models put a whole text; any other object is a list of attributes ({"color": "red"}), no text.
+_TEXT_KEYS = {"caption", "description", "expression", "negative", "phrase", "text", "version"}
+_OBJECTS = "objects in place of texts"
 
 
 class ParsedAnswer(NamedTuple):
-    """Candidates in the answer's order, cleaned; `failure` names why there are none, or which shape was met."""
+    """Candidates in the answer's order, cleaned; `failure` names why there are none."""
 
     candidates: list[str]
     failure: str | None
@@ -34,77 +34,57 @@ class ParsedAnswer(NamedTuple):
 def parse_negatives(answer: str | None) -> ParsedAnswer:
     """Read the candidates of one answer.
 
-    Failures: "empty answer", "refusal", "answer too long", "no list in answer".
+    Failures: "empty answer", "refusal", "answer too long", "objects in place of texts", "no list in answer".
     """
     if not answer or not answer.strip():
         return ParsedAnswer([], "empty answer")
     if len(answer) > MAX_ANSWER:
         return ParsedAnswer([], "answer too long")
     fence = _FENCE.search(answer)
+    failure = "refusal" if is_refusal(answer) else "no list in answer"
     for text in ([fence.group(1)] if fence else []) + [answer]:
-        for read in (_whole_json, _broken_json, _lines):
-            found = [c for c in map(_tidy, read(text)[:_MAX_CANDIDATES]) if c]
+        for value in json_values(text):
+            items = _items(value)
+            found = _tidied([item for item in map(_text, items) if item is not None])
             if found:
                 return ParsedAnswer(found, None)
-    return ParsedAnswer([], "refusal" if is_refusal(answer) else "no list in answer")
-
-
-def _whole_json(text: str) -> list[str]:
-    """The strings of the first JSON object or array in `text` that holds a list of them."""
-    decoder = json.JSONDecoder()
-    for match in islice(re.finditer(r"[{\[]", text), _MAX_STARTS):
-        try:
-            value, _ = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            continue
-        found = _strings(value)
+            if any(isinstance(item, (dict, list)) for item in items):
+                return ParsedAnswer([], _OBJECTS)
+        found = _tidied(_lines(text))
         if found:
-            return found
-    return []
+            return ParsedAnswer(found, None)
+    return ParsedAnswer([], failure)
 
 
-def _strings(value: Any) -> list[str]:
-    """The list in {"negatives": […]}, […], {"0": …, "1": …} or {"negatives": [{"text": …}]}."""
-    if isinstance(value, dict):
-        if isinstance(value.get("negatives"), (list, dict)):
-            return _strings(value["negatives"])
-        if value and all(isinstance(v, str) and str(k).isdigit() for k, v in value.items()):
-            return list(value.values())
-        lists = [v for v in value.values() if isinstance(v, list)]
-        return _strings(lists[0]) if len(lists) == 1 else []
+def _items(value: Any) -> list[Any]:
+    """The list in {"negatives": […]}, […], {"0": …, "1": …} or another object with one list in it."""
     if isinstance(value, list):
-        texts = [v if isinstance(v, str) else _only_string(v) for v in value]
-        return [t for t in texts if t is not None]
-    return []
+        return value
+    if isinstance(value.get("negatives"), (list, dict)):
+        return _items(value["negatives"])
+    if value and all(key.isdigit() for key in value):
+        return list(value.values())
+    lists = [v for v in value.values() if isinstance(v, list)]
+    return lists[0] if len(lists) == 1 else []
 
 
-def _only_string(value: Any) -> str | None:
-    """The text of {"text": "…"}."""
-    if isinstance(value, dict):
-        strings = [v for v in value.values() if isinstance(v, str)]
-        return strings[0] if len(strings) == 1 else None
-    return None
-
-
-def _broken_json(text: str) -> list[str]:
-    """The complete strings of a list that was cut off: ``{"negatives": ["a", "b", "c``."""
-    start = text.find("[")
-    if start < 0 or "]" in text[start:]:
-        return []
-    found = []
-    for match in _QUOTED_ITEM.finditer(text, start):
-        if not match.group(2):  # a key has a colon behind it
-            try:
-                found.append(json.loads(f'"{match.group(1)}"', strict=False))
-            except ValueError:
-                continue
-    return found
+def _text(item: Any) -> str | None:
+    """A text, or that of {"text": "…"}."""
+    if isinstance(item, dict) and len(item) == 1:
+        ((key, item),) = item.items()
+        if key.casefold() not in _TEXT_KEYS:
+            return None
+    return item if isinstance(item, str) else None
 
 
 def _lines(text: str) -> list[str]:
     """The items of a numbered or bulleted list; at least two, so that a sentence with a dash is none."""
     items = [match.group(1) for line in text.splitlines() if (match := _LIST_ITEM.match(line))]
     return items if len(items) > 1 else []
+
+
+def _tidied(candidates: list[str]) -> list[str]:
+    return [text for text in map(_tidy, candidates[:_MAX_CANDIDATES]) if text]
 
 
 def _tidy(candidate: str) -> str:

@@ -19,19 +19,26 @@ from .text_bias import Row, measure
 FOLDS = 5
 
 
-def read_rows(records: Path, limit: int, seed: int = 0) -> list[Row]:
-    """Up to `limit` positives with negatives, from whole shards in random order."""
-    files = sorted(records.glob("*.parquet"))
-    random.Random(seed).shuffle(files)
+def read_rows(shards: list[Path], limit: int, seed: int = 0) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Up to `limit` positives with negatives, from whole shards in random order; and each with those of one source."""
+    shards = list(shards)
+    random.Random(seed).shuffle(shards)
     rows: list[Row] = []
-    for path in files:
+    by_source: dict[str, list[Row]] = {}
+    for path in shards:
         for record in pq.read_table(path, columns=["source_id", "regions"]).to_pylist():
             for region in record["regions"]:
-                if region["negatives"]:
-                    rows.append(Row(region["short_expr"], region["negatives"], record["source_id"]))
+                if not region["negatives"] or len(rows) >= limit:
+                    continue
+                rows.append(Row(region["short_expr"], region["negatives"], record["source_id"]))
+                parts: dict[str, list[str]] = {}
+                for negative, source in zip(region["negatives"], region.get("sources") or [], strict=False):
+                    parts.setdefault(source, []).append(negative)
+                for source, negatives in parts.items():
+                    by_source.setdefault(source, []).append(Row(region["short_expr"], negatives, record["source_id"]))
         if len(rows) >= limit:
             break
-    return rows[:limit]
+    return rows, by_source
 
 
 def uniform_rows(rows: list[Row], vocabulary: str | None = None, model: str | None = None, seed: int = 0) -> list[Row]:
@@ -52,12 +59,27 @@ def uniform_rows(rows: list[Row], vocabulary: str | None = None, model: str | No
     return drawn
 
 
-def text_bias_report(records: Path, limit: int, vocabulary: str | None, model: str, seed: int = 0) -> dict[str, Any]:
-    """Both scores, or under "not measured" why there are none."""
-    rows = read_rows(records, limit, seed)
+def text_bias_report(
+    shards: list[Path], limit: int, vocabulary: str | None, model: str, seed: int = 0
+) -> dict[str, Any]:
+    """The scores of the negatives as made, of each source where there are several, and of uniformly drawn ones.
+
+    Under "not measured" stands why there is none.
+    """
+    rows, by_source = read_rows(shards, limit, seed)
+    wanted = {"as made": rows}
+    if len(by_source) > 1:
+        wanted |= {f"by {source}": part for source, part in sorted(by_source.items())}
+    scores: dict[str, Any] = {}
+    for name, part in wanted.items():
+        scores |= _score(name, part, seed)
+    if "as made" in scores:
+        scores |= _score("uniform choice", uniform_rows(rows, vocabulary, model, seed), seed)
+    return scores
+
+
+def _score(name: str, rows: list[Row], seed: int) -> dict[str, Any]:
     try:
-        own = measure(rows, FOLDS, seed)
-        uniform = measure(uniform_rows(rows, vocabulary, model, seed), FOLDS, seed)
+        return {name: measure(rows, FOLDS, seed).to_dict()}
     except (ImportError, ValueError) as error:
-        return {"not measured": str(error)}
-    return {"as made": own.to_dict(), "uniform choice": uniform.to_dict()}
+        return {f"{name}: not measured": str(error)}

@@ -15,6 +15,7 @@ import yaml
 
 from ..language.pipeline import DEFAULT_MODEL, load_language
 from ..language.text import clean, join_hyphens, normalized
+from .step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,14 +60,15 @@ class ExpressionSettings:
                 raise ValueError(f"expressions.{name} is {getattr(self, name)}; it must be 1 or more.")
 
 
-class Expressions:
+class Expressions(Step):
     """Column `expressions` (a list of {short, long}) from the captions of a batch."""
 
-    name = "expressions"
-    needs_images = False
+    Settings = ExpressionSettings
+    reads = (("caption", "short_captions"),)
+    writes = ("expressions",)
 
     def __init__(self, settings: ExpressionSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.nlp = load_language(settings.model)
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..models.boxes import non_maximum_suppression
+from ..settings import operational
+from .step import Step
 
 if TYPE_CHECKING:
     from ..models.detectors import Detections, Detector
@@ -33,8 +35,8 @@ class GroundingSettings:
     max_per_expression: int = 1
     max_regions: int = 32
     keep_regions: bool = True
-    batch_size: int = 8
-    device: str = "auto"
+    batch_size: int = operational(8)
+    device: str = operational("auto")
     dtype: str = "auto"
     trust_remote_code: bool = False
     trust_pickle: bool = False  # YOLO-World's .pt files
@@ -50,14 +52,17 @@ class GroundingSettings:
                 raise ValueError(f"grounding.{name} is {getattr(self, name)}; it must be 1 or more.")
 
 
-class Grounding:
+class Grounding(Step):
     """Column `regions` from images and `expressions`. Regions that the record brought stay, if `keep_regions`."""
 
-    name = "grounding"
-    needs_images = True
+    Settings = GroundingSettings
+    reads = ("expressions",)
+    writes = ("regions",)
+    images = True
+    large = True
 
     def __init__(self, settings: GroundingSettings, detector: Detector | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings)
         if detector is None:
             from ..models.detectors import make_detector
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..language.attributes import load_vocabulary
+from ..language.attributes import load_vocabulary, vocabulary_digest
 from ..language.checks import NegativeChecker
 from ..language.pipeline import DEFAULT_MODEL, load_language
 from ..language.text import clean
+from ..settings import names_file, operational
+from .step import Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -21,24 +26,24 @@ class QualitySettings:
     """
 
     model: str = DEFAULT_MODEL
-    vocabulary: str | None = None
+    vocabulary: str | None = names_file(None, vocabulary_digest)
     max_expression: int = 400
-    text_bias: bool = True
-    text_bias_rows: int = 20_000
+    text_bias: bool = operational(True)
+    text_bias_rows: int = operational(20_000)
 
     def __post_init__(self) -> None:
         if self.max_expression < 1:
             raise ValueError(f"quality.max_expression is {self.max_expression}; it must be 1 or more.")
 
 
-class Quality:
+class Quality(Step):
     """Keeps regions with a sound box and expression, and negatives that pass every check of :mod:`.checks`."""
 
-    name = "quality"
-    needs_images = False
+    Settings = QualitySettings
+    writes = ("regions.negatives",)
 
     def __init__(self, settings: QualitySettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.checker = NegativeChecker(load_language(settings.model), load_vocabulary(settings.vocabulary))
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -59,11 +64,22 @@ class Quality:
             [clean(region["short_expr"]) for _, region in checked], [region["negatives"] for _, region in checked]
         )
         for (row, region), reasons in zip(checked, verdicts, strict=True):
-            kept = zip(region["negatives"], reasons, strict=True)
-            region["negatives"] = [text for text, reason in kept if reason is None]
+            good = [i for i, reason in enumerate(reasons) if reason is None]
+            region["sources"] = [source for i in good for source in (region.get("sources") or [])[i : i + 1]]
+            region["negatives"] = [region["negatives"][i] for i in good]
             for reason, number in Counter(r for r in reasons if r is not None).items():
                 failures[row] += [f"quality: negative: {reason}"] * number
         return {**batch, "regions": regions, "failures": failures}
+
+    @classmethod
+    def report(cls, settings: QualitySettings, annotations: list[Path], seed: int) -> dict[str, Any]:
+        """`text_bias`: how much the captions alone tell."""
+        if not settings.text_bias:
+            return {}
+        from ..review.bias_report import text_bias_report
+
+        rows = settings.text_bias_rows
+        return {"text_bias": text_bias_report(annotations, rows, settings.vocabulary, settings.model, seed)}
 
 
 def region_fault(region: dict[str, Any], max_expression: int) -> str | None:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..models.answers import judge_caption, tidy_caption, whole_sentences
-from ..models.chat import Account, ChatSettings, Journal, Request, ask_all, make_backend
-from ..models.prompts import load_prompt
+from ..models.chat import Chat, Verdict
+from ..models.messages import ChatSettings, Request
+from ..models.prompts import load_prompt, prompt_digest
+from ..settings import names_file
+from .step import Step
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ..models.messages import Answer
 
 
 @dataclass
@@ -20,7 +23,7 @@ class RecaptionSettings:
     chat: ChatSettings = field(
         default_factory=lambda: ChatSettings(model="zai-org/cogvlm2-llama3-caption", backend="local")
     )
-    prompt: str = "recaption_v1"
+    prompt: str = names_file("recaption_v1", prompt_digest)
     overwrite: bool = False
     hint: bool = False
     min_words: int = 5
@@ -30,43 +33,44 @@ class RecaptionSettings:
         load_prompt(self.prompt)
 
 
-class Recaption:
+class Recaption(Step):
     """Column `caption` from the image; what fails keeps the caption it had, with the reason in `failures`."""
 
-    name = "recaption"
-    needs_images = True
+    Settings = RecaptionSettings
+    writes = ("caption",)
+    images = True
+    large = True
+    asks = "record"
 
     def __init__(self, settings: RecaptionSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.prompt = load_prompt(settings.prompt)
-        self.backend = make_backend(settings.chat)
-        self.account = Account()
-        self.journal = Journal()
+        self.chat = Chat(settings.chat)
 
-    def open_journal(self, path: Path | None) -> Journal:
-        """Keep answers in `path` until the journal is closed; the account starts at nothing."""
-        self.journal, self.account = Journal(path), Account()
-        return self.journal
-
-    def usage(self) -> dict[str, Any]:
-        return self.account.to_dict(self.settings.chat)
+    @classmethod
+    def chat_settings(cls, settings: RecaptionSettings) -> ChatSettings:
+        return settings.chat
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         asked = [i for i, caption in enumerate(batch["caption"]) if self.settings.overwrite or not caption]
         requests = [self._request(batch["image"][i], batch["short_captions"][i]) for i in asked]
-        answers = ask_all(self.backend, self.settings.chat, requests, self.journal, self.account)
+        verdicts = self.chat.ask(requests, self._judge)
         captions, failures = list(batch["caption"]), [list(reasons) for reasons in batch["failures"]]
-        for i, answer in zip(asked, answers, strict=True):
-            text = tidy_caption(answer.text)
-            if answer.finish_reason == "length":
-                text = whole_sentences(text)
-            reason = answer.failure or judge_caption(text, self.settings.min_words)
-            if reason is None:
-                captions[i] = text
+        for i, verdict in zip(asked, verdicts, strict=True):
+            if verdict.reason is None:
+                captions[i] = verdict.value
             else:
-                cut = " (cut off)" if answer.finish_reason == "length" else ""
-                failures[i].append(f"recaption: {reason}{cut}")
+                failures[i].append(f"recaption: {verdict.reason}")
         return {**batch, "caption": captions, "failures": failures}
+
+    def _judge(self, position: int, answer: Answer) -> Verdict:
+        text = tidy_caption(answer.text)
+        if answer.cut:
+            text = whole_sentences(text)
+        reason = answer.failure or judge_caption(text, self.settings.min_words)
+        if reason and answer.cut:
+            reason += " (cut off)"
+        return Verdict(text, int(reason is None), 1, reason)
 
     def _request(self, image: Any, short: list[str]) -> Request:
         hint = ""

@@ -22,18 +22,27 @@ def completion(text: str, finish_reason: str = "stop") -> dict[str, Any]:
     }
 
 
+class Seen(list[dict[str, Any]]):
+    body = b""
+
+
 @contextmanager
 def serve(answer: Callable[[dict[str, Any], int], Any]):
-    """`answer(request, number)` gives a completion, an HTTP status, (status, headers), bytes, or seconds to hang (float)."""
-    seen: list[dict[str, Any]] = []
+    """`answer(request, number)` gives a completion, an HTTP status, (status, headers), bytes, or seconds to hang (float).
+
+    Yields the address and the requests as they come in; the bytes of the last one are in the server's `seen.body`.
+    """
+    seen = Seen()
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = json.loads(body)
             with lock:
+                seen.body = body
                 seen.append(request)
                 number = len(seen)
             reply = answer(request, number)
@@ -63,6 +72,7 @@ def serve(answer: Callable[[dict[str, Any], int], Any]):
         def log_message(self, *_):
             pass
 
+    ThreadingHTTPServer.request_queue_size = 64
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_scripts.curation.models.chat import ChatSettings
+from dataset_scripts.curation.models.messages import ChatSettings
 from dataset_scripts.curation.models.prompts import load_prompt
 from dataset_scripts.curation.steps.negatives import Negatives, NegativeSettings
 from tests.dataset_scripts.curation.curation_models import (
@@ -95,8 +95,7 @@ def test_200_images_in_one_command_on_both_engines_give_equal_output(tmp_path):
 def test_a_real_server_s_nonsense_gives_named_failures_and_no_bad_negative(tmp_path):
     """A language model of random weights: every answer is garbage."""
     model = write_chat_model(tmp_path / "chat")
-    with transformers_serve(model) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with transformers_serve(model) as url:
         chat = ChatSettings(base_url=url, model=str(model), max_tokens=20, concurrency=2)
         step = Negatives(NegativeSettings(method="llm", chat=chat, rounds=1))
         box = {
@@ -117,4 +116,4 @@ def test_a_real_server_s_nonsense_gives_named_failures_and_no_bad_negative(tmp_p
     assert [row[0]["negatives"] for row in result["regions"]] == [[], [], []]
     assert all(reason.startswith("negatives: ") for row in result["failures"] for reason in row)
     assert all(result["failures"])
-    assert step.usage()["completion_tokens"] > 0
+    assert step.chat.account.counts["completion_tokens"] > 0

@@ -17,15 +17,18 @@ import pytest
 from datasets import load_dataset
 
 from dataset_scripts.curation.__main__ import main
-from dataset_scripts.curation.engine.pipeline import BudgetExceeded, curate, describe
+from dataset_scripts.curation.engine.pipeline import curate, describe
+from dataset_scripts.curation.engine.progress import BudgetExceeded, Progress
 from dataset_scripts.curation.engine.recipe import load_recipe, make_recipe
 from dataset_scripts.curation.engine.sources import InputSettings, plan_units, read_unit
 from dataset_scripts.curation.export import export
+from dataset_scripts.curation.steps import STEPS
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from tests.dataset_scripts.curation.chat_server import completion, serve
 from tests.dataset_scripts.curation.curation_models import scene, write_scenes
+from tests.dataset_scripts.curation.schema_server import small_model
 from tests.dataset_scripts.held import held
 
 TEXT = {"shard_size": 4, "steps": {"expressions": {}, "negatives": {}, "quality": {"text_bias": False}}}
@@ -201,7 +204,7 @@ def test_nothing_to_read_is_explained(tmp_path):
         ({"steps": {"cook": {}}}, "steps is"),
         ({"steps": {"expressions": {"max_word": 3}}}, r"unknown settings \['max_word'\]"),
         ({"steps": {"expressions": {"max_words": "three"}}}, "max_words is 'three'; it must be int"),
-        ({"steps": {"grounding": {}}}, "grounding without expressions"),
+        ({"steps": {"grounding": {}}}, "grounding, which reads expressions, .* add `expressions:`"),
         ({"steps": {"expressions": {}}, "engine": "x"}, r"unknown keys \['engine'\]"),
         ({"steps": {"expressions": {}}, "shard_size": 0}, "shard_size is 0"),
         ({"steps": {"recaption": {"chat": {"model": "m", "base_url": "http://x", "key": "k"}}}}, r"\['key'\]"),
@@ -225,7 +228,7 @@ def test_published_recipes_load_and_changes_go_over_them():
 def test_command_line(finehard, tmp_path, capsys):
     arguments = ["--recipe", "text", "--input", str(finehard), "--output", str(tmp_path / "o"), "--workers", "1"]
     assert main([*arguments, "--dry-run"]) == 0
-    assert main([*arguments, "--steps", "expressions"]) == 0
+    assert main([*arguments, "--steps", "expressions", "--set", "expressions.max_words=9", "seed=3"]) == 0
     assert "10 captions" in capsys.readouterr().out
     assert main([*arguments, "--steps", "grounding"]) == 2
     assert "--steps names ['grounding']" in capsys.readouterr().err
@@ -234,7 +237,7 @@ def test_command_line(finehard, tmp_path, capsys):
 
 
 def recaption_recipe(url, **chat):
-    values = {"base_url": url, "model": "m", "concurrency": 2, "backoff": 0.01, "retries": 0, "timeout": 60, **chat}
+    values = {"base_url": url, "model": "m", "concurrency": 2, "retries": 0, "timeout": 60, **chat}
     return {"shard_size": 10, "steps": {"recaption": {"chat": values}}}
 
 
@@ -242,8 +245,7 @@ def request_image(request):
     return request["messages"][1]["content"][0]["image_url"]["url"]
 
 
-def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path):
     images = write_scenes(tmp_path / "images", 30)
     with serve(lambda request, n: completion("A thing lies on a colored table.")) as (url, seen):
         prices = {"prompt_price": 1e5, "completion_price": 1e5}  # 1 a request
@@ -256,8 +258,7 @@ def test_budget_stops_the_run_and_it_goes_on_with_a_higher_one(tmp_path, monkeyp
     assert len(seen) == 30
 
 
-def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path):
     images = write_scenes(tmp_path / "images", 20)
     with serve(lambda request, n: 503 if n in (3, 4) else completion("A thing lies on a colored table.")) as (
         url,
@@ -274,10 +275,10 @@ def test_what_an_endpoint_did_not_answer_can_be_asked_again(tmp_path, monkeypatc
 
 
 @pytest.mark.slow  # three processes, each of which loads its libraries anew
-def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
+def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path):
     """Killed twice in the middle; every answer that had arrived is used, only those under way are asked again."""
     images = write_scenes(tmp_path / "images", 40)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def answer(request, n):
         time.sleep(0.02)
@@ -304,3 +305,100 @@ def test_kill_9_loses_nothing_and_asks_nothing_twice(tmp_path, monkeypatch):
     assert sum(asked.values()) <= 40 + 2 * 3
     usage = json.loads((tmp_path / "out" / "report.json").read_text())["stages"]["recaption"]["usage"]
     assert usage["requests"] == 40
+
+
+def captions_only(root, number=6):
+    """Pictures with alt text, without boxes."""
+    folder = write_scenes(root, number)
+    for i in range(number):
+        (folder / f"{i:04d}.txt").write_text(scene(i)[1])
+    return folder
+
+
+def test_data_that_lacks_what_a_step_needs_fails_at_once(tmp_path, capsys):
+    images = captions_only(tmp_path / "images")
+    arguments = ["--recipe", "text", "--input", str(images), "--output", str(tmp_path / "o"), "--workers", "1"]
+    for _ in range(2):  # a second run has the input's shards already
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "error: negatives needs regions with short_expr, and no record of the input has any." in said
+        assert "Add the step grounding, or regions to the input." in said
+    assert not (tmp_path / "o" / "work" / "expressions").exists()
+    assert main([*arguments, "--steps", "expressions"]) == 0
+    bare = write_scenes(tmp_path / "bare", 2)
+    assert main(["--recipe", "text", "--input", str(bare), "--output", str(tmp_path / "p")]) == 2
+    assert "expressions needs caption or short_captions" in capsys.readouterr().err
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no image")
+    assert main(["--recipe", "text", "--input", str(tmp_path / "broken"), "--output", str(tmp_path / "q")]) == 2
+    assert "None of the input's records can be read: {'not an image': 1}" in capsys.readouterr().err
+
+
+def test_a_step_of_ones_own_is_one_file_and_one_line(finehard, tmp_path, monkeypatch):
+    """It asks a model, needs a count over the whole data set, and has a word in the report; nothing else is told."""
+    monkeypatch.setitem(STEPS, "loudness", "tests.dataset_scripts.curation.engine.loudness:Loudness")
+    with serve(lambda request, n: completion("!" * 3)) as (url, seen):
+        chat = {"base_url": url, "model": "m"}
+        recipe = make_recipe({"shard_size": 4, "steps": {"expressions": {}, "loudness": {"chat": chat}}})
+        assert "1 request a record: endpoint m" in describe(recipe, finehard, tmp_path / "o")
+        report = curate(recipe, finehard, tmp_path / "o", workers=1)
+    assert {record["caption"].split(".")[1] for record in read(tmp_path / "o")} == {"!!! one of 10"}
+    assert report["loudness"] == "loud"
+    assert report["stages"]["loudness"]["usage"]["kept"] == len(seen)
+    with pytest.raises(ValueError, match="loudness, which reads expressions"):
+        make_recipe({"steps": {"loudness": {"chat": chat}}})
+
+
+def negatives_recipe(url, **settings):
+    chat = {"base_url": url, "model": "m", "concurrency": 2, "retries": 0, **settings.pop("chat", {})}
+    return {
+        "shard_size": 5,
+        "steps": {"negatives": {"method": "mixed", "chat": chat, **settings}, "quality": {"text_bias_rows": 100}},
+    }
+
+
+def test_mixed_negatives_give_every_region_with_an_attribute_ten_and_the_report_has_both_sources(tmp_path, capsys):
+    data = published(tmp_path / "data", 30)
+    with serve(small_model) as (url, _):
+        (tmp_path / "recipe.yaml").write_text(json.dumps(negatives_recipe(url)))
+        command = ["--recipe", str(tmp_path / "recipe.yaml"), "--input", str(data), "--output", str(tmp_path / "o")]
+        assert main([*command, "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert [len(set(record["regions"][0]["negatives"])) for record in read(tmp_path / "o")] == [10] * 30
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    counts = report["stages"]["negatives"]["counts"]
+    assert counts["negatives by llm"] + counts["negatives by rules"] == 300
+    assert 0 < counts["passed by llm"] < counts["checked by llm"]
+    assert {"as made", "by llm", "by rules", "uniform choice"} <= set(report["text_bias"])
+    usage = report["stages"]["negatives"]["usage"]
+    assert usage["round 1: kept"] + usage["round 2: kept"] == counts["negatives by llm"] == usage["kept"]
+    assert "usable a request" in printed
+    assert "text-only control, by llm" in printed
+    assert "of those checked pass" in printed
+
+
+def test_progress_moves_with_the_answers_of_the_first_record_and_says_warnings_once(tmp_path, capsys):
+    """One shard, slow answers: the bar must not wait for its end."""
+    data, seen_on_the_way = published(tmp_path / "data", 8), []
+
+    def answer(request, n):
+        time.sleep(0.15)
+        return completion('{"negatives": [{"color": "red"}]}') if n > 4 else small_model(request, n)
+
+    class Watched(Progress):
+        def _show(self):
+            super()._show()
+            seen_on_the_way.append((self.bar.n, self.bar.total, self.bar.postfix))
+
+    with serve(answer) as (url, _), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dataset_scripts.curation.engine.pipeline.Progress", Watched)
+        patch.setattr("dataset_scripts.curation.engine.progress._LOOK", 0.1)
+        patch.setattr("dataset_scripts.curation.models.account._SHOWN_EVERY", 0.0)
+        patch.setattr("dataset_scripts.curation.models.account.FIRST", 8)
+        recipe = negatives_recipe(url, method="llm", rounds=2, chat={"concurrency": 1})
+        recipe["shard_size"] = 8
+        curate(make_recipe(recipe), data, tmp_path / "o", workers=1)
+    moved = sorted({n for n, total, _ in seen_on_the_way if total == 8})
+    assert len(moved) > 3
+    assert any(postfix and "usable" in postfix and "tokens/s" in postfix for *_, postfix in seen_on_the_way)
+    assert not list((tmp_path / "o" / "work" / "negatives" / "progress").glob("*"))

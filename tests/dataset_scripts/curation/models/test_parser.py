@@ -1,16 +1,21 @@
 """Answers of many shapes, and a thousand broken ones."""
 
+import json
+import os
 import random
 import re
+from pathlib import Path
 
 import pytest
 
 from dataset_scripts.curation.language.attributes import load_vocabulary
 from dataset_scripts.curation.language.checks import NegativeChecker
 from dataset_scripts.curation.language.pipeline import load_language
+from dataset_scripts.curation.language.rules import with_articles
 from dataset_scripts.curation.models.answers import is_refusal, judge_caption, tidy_caption, whole_sentences
 from dataset_scripts.curation.models.parser import MAX_ANSWER, parse_negatives
 from dataset_scripts.curation.models.prompts import load_prompt
+from dataset_scripts.curation.models.structured import closed, schema_fault
 
 POSITIVE = "a red train in Swiss alps"
 COLORS = ["blue", "green", "yellow", "white", "black", "brown", "pink", "purple", "orange", "silver"]
@@ -58,12 +63,86 @@ def test_shapes(answer, expected):
         ("{}", "no list in answer"),
         ('{"negatives": []}', "no list in answer"),
         ('{"negatives": [1, 2, null]}', "no list in answer"),
+        ('{"negatives": [{"color": "red"}, {"color": "blue"}]}', "objects in place of texts"),
+        ('{"negatives": [{"color": "red", "material": "wood"}, {"color": "blue", "mat', "objects in place of texts"),
+        ('{"negatives": [["red", "wood"]]}', "objects in place of texts"),
         ("[" * 5000, "no list in answer"),
         ("x" * (MAX_ANSWER + 1), "answer too long"),
     ],
 )
 def test_failures_have_names(answer, failure):
     assert parse_negatives(answer) == ([], failure)
+
+
+RECORDED = Path(__file__).parents[1] / "answers"
+
+
+def recorded(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("folder", [RECORDED, Path(os.environ.get("FGCLIP_LLM_ANSWERS", RECORDED))])
+def test_recorded_answers_without_a_schema_give_no_loose_words(folder):
+    """A real 0.5 B model, unled: objects of attributes, mostly cut off."""
+    schema = load_prompt("negatives_v2").fill_schema(count=10, length=100)
+    answers = recorded(folder, "unstructured")
+    assert len(answers) >= 3
+    for answer in answers:
+        assert parse_negatives(answer["answer"]) == ([], "objects in place of texts")
+        fault = schema_fault(answer["answer"], schema, answer["finish_reason"] == "length")
+        assert fault == "['negatives'][0] breaks 'type'"
+
+
+def test_recorded_answers_with_a_schema_have_their_expected_results():
+    """The same model, led by the standard ``json_schema``: every candidate is read, and what passes is written down."""
+    answers, expected = recorded(RECORDED, "structured"), json.loads((RECORDED / "expected.json").read_text())
+    checker = NegativeChecker(load_language(), load_vocabulary())
+    schema = load_prompt("negatives_v2").fill_schema(count=10, length=200)
+    parsed = [parse_negatives(answer["answer"]) for answer in answers]
+    assert [(len(p.candidates), p.failure) for p in parsed] == [(10, None)] * len(answers)
+    assert [schema_fault(answer["answer"], schema, cut=False) for answer in answers] == [None] * len(answers)
+    verdicts = checker.reasons_of_many([a["expression"] for a in answers], [p.candidates for p in parsed])
+    passed = [
+        [
+            with_articles(text, load_vocabulary())
+            for text, reason in zip(p.candidates, reasons, strict=True)
+            if not reason
+        ]
+        for p, reasons in zip(parsed, verdicts, strict=True)
+    ]
+    assert [[a["expression"], texts] for a, texts in zip(answers, passed, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": ["b", "c', {"a": ["b"]}),
+        ('{"a": ["b", "c"', {"a": ["b", "c"]}),
+        ('{"a": ["b", "c"]', {"a": ["b", "c"]}),
+        ('{"a": [{"b": "c", "d": "e"}, {"f": "g", "h', {"a": [{"b": "c", "d": "e"}]}),
+        ('{"a": [{"b": "c", "d', {"a": []}),
+        ('{"a": "b", "c": "d', {"a": "b"}),
+        ('["a]", "b', ["a]"]),
+        ('["a\\"", "b', ['a"']),
+        ("[1, 2", [1]),
+        ("[[1, 2], [3", [[1, 2], []]),
+        ("{", {}),
+        ("{a", {}),
+        ("[a, b", None),
+        ("]", None),
+        ("text", None),
+    ],
+)
+def test_json_that_was_cut_off_keeps_its_whole_parts(text, value):
+    assert closed(text) == value
+
+
+def test_every_cut_of_an_answer_gives_a_beginning_of_its_texts():
+    answer = f'{{"negatives": [{QUOTED}]}}'
+    for end in range(len(answer) + 1):
+        found = parse_negatives(answer[:end]).candidates
+        assert found == TEN[: len(found)]
+        assert len(found) >= answer[:end].count('", "')
 
 
 def fuzz(rng):
@@ -135,8 +214,8 @@ def test_captions_are_tidied():
 
 
 def test_prompts_are_files_with_versions(tmp_path):
-    prompt = load_prompt("negatives_v1")
-    assert (prompt.name, prompt.version) == ("negatives", 1)
+    prompt = load_prompt("negatives_v2")
+    assert (prompt.name, prompt.version) == ("negatives", 2)
     text = prompt.fill(expression="a red {train} costing $5", count=10)
     assert "a red {train} costing $5" in text
     assert "exactly 10" in text
