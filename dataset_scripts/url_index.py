@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.records import clean_text
-from dataset_scripts.report import Report
+from dataset_scripts.report import Fault, Report
 
 _CHUNK = 1 << 20  # characters
 _LARGEST_PAIR = 4 << 20  # characters
@@ -54,7 +54,7 @@ def iterate_pairs(path: str, storage_options: dict[str, Any] | None = None) -> I
                 value, end = decoder.raw_decode(text, _COLON.match(text, end).end())  # type: ignore[union-attr]
                 if end == len(text):  # a number may go on
                     raise json.JSONDecodeError("more to come", "", 0)
-            except (json.JSONDecodeError, AttributeError) as error:
+            except (ValueError, RecursionError, AttributeError) as error:
                 more = file.read(_CHUNK) if len(text) - at < _LARGEST_PAIR else ""
                 if not more:
                     raise ValueError(f"{path} is cut or damaged at {text[at : at + 80]!r}; fetch it again") from error
@@ -144,9 +144,9 @@ class UrlIndex:
                     continue
                 try:
                     add(filesystem.unstrip_protocol(path), options, report)
-                except ValueError as error:  # pyarrow's own for a damaged file is one too
-                    if report.on_bad == "raise":
-                        raise
+                except Exception as error:
+                    if isinstance(error, Fault | sqlite3.Error) or getattr(error, "errno", None) is not None:
+                        raise  # of this disk or the way to the file, and not of its contents
                     report.bad("list of URLs is cut or damaged", PurePosixPath(path).name, error)
                 else:
                     self._mark_done(path)

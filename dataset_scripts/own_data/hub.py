@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, Image, load_dataset
+from datasets import Dataset, Image, Value, load_dataset
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.objects import category_names
@@ -23,6 +25,14 @@ class RowImages:
 
     rows: Dataset
     readers: int = 4
+
+    def picture(self, image: str) -> str:
+        """The same for the same picture, so that rows that repeat it, one a caption, become one record.
+
+        Raises:
+            MissingImage: there is none.
+        """
+        return hashlib.blake2b(self.read(image), digest_size=16).hexdigest()
 
     def read(self, image: str) -> bytes:
         value = self.rows[int(image)][self.rows.column_names[0]]
@@ -93,7 +103,11 @@ def hub_source(
             "repository of the Hub or a folder that `datasets.load_dataset` reads"
         ) from error
     check_columns(columns, set(rows.column_names), name)
-    if not isinstance(rows.features[columns.image], Image):
+    kind = rows.features[columns.image]
+    plain = (isinstance(kind, Value) and "binary" in kind.dtype) or (
+        isinstance(kind, dict) and {*kind} == {"bytes", "path"}
+    )
+    if not (plain or isinstance(kind, Image)):
         raise ValueError(
             f"column {columns.image!r} of {name} is {rows.features[columns.image]}, not an Image; if it holds paths or "
             "URLs, save the table as CSV and use the converter for tables"
@@ -101,6 +115,7 @@ def hub_source(
     pictures = rows.select_columns([columns.image]).cast_column(columns.image, Image(decode=False))
     texts = rows.remove_columns([columns.image])
     names = category_names(rows.features.get(columns.regions))
+    images = RowImages(pictures)
 
     def drafts(report: Report) -> Iterator[Draft]:
         for where, number, row in _rows(texts, split, report):
@@ -108,6 +123,9 @@ def hub_source(
             with report.entry(where):
                 row = _with_names(row, columns.regions, names) if names else row
                 draft = draft_from_row(row, columns, str(number), f"{split}/{number}", where, report)
+            with contextlib.suppress(MissingImage):  # which is counted when it is read
+                if draft is not None:
+                    draft["picture"] = images.picture(str(number))
             if draft is not None:
                 yield draft
 
@@ -115,6 +133,6 @@ def hub_source(
         name,
         fingerprint_files([], revision or rows._fingerprint, split, config, columns),
         drafts,
-        RowImages(pictures),
+        images,
         1000 * len(rows),
     )

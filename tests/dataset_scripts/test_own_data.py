@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
@@ -308,3 +310,38 @@ def test_the_command_line(pictures: Path, tmp_path: Path, capsys) -> None:
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code not in (0, None)
+
+
+def test_rows_of_one_picture_become_one_record(pictures: Path, tmp_path: Path) -> None:
+    """Five captions a picture, as COCO and Flickr have them: in a table, and in a data set of the Hub that repeats it."""
+    texts = [[f"caption {n} of picture {p}" for n in range(5)] for p in range(4)]
+    lines = ["image,comment", *(f"{p}.jpg,{texts[p][n]}" for n in range(5) for p in range(4))]
+    (tmp_path / "captions.txt").write_text("\n".join(lines))
+    columns = Columns(caption=None, short_caption="comment")
+    records, manifest = _converted(table_source(tmp_path / "captions.txt", str(pictures), columns), tmp_path / "table")
+    assert {name: record["short_captions"] for name, record in records.items()} == {
+        f"{p}.jpg": texts[p] for p in range(4)
+    }
+    assert manifest["totals"]["records"] == 4
+    rows = {
+        "image": [str(pictures / f"{p}.jpg") for n in range(5) for p in range(4)],
+        "comment": [texts[p][n] for n in range(5) for p in range(4)],
+    }
+    features = Features({"image": Image(), "comment": Value("string")})
+    data = Dataset.from_dict(rows, features=features)
+    data.map(lambda row: row).to_parquet(tmp_path / "set" / "train.parquet")
+    records, _ = _converted(hub_source(str(tmp_path / "set"), columns), tmp_path / "hub")
+    assert sorted(record["short_captions"] for record in records.values()) == texts
+
+
+def test_broken_utf8_in_a_text_column_costs_its_row(pictures: Path, tmp_path: Path) -> None:
+    images = [{"bytes": (pictures / f"{n}.jpg").read_bytes(), "path": None} for n in range(4)]
+    texts = pa.array([b"zero", b"on\xff", b"two", b"three"], pa.binary()).view(pa.string())
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"image": pa.array(images, kind), "text": texts}), tmp_path / "set" / "train.parquet")
+    columns = Columns(caption=None, short_caption="text")
+    records, manifest = _converted(hub_source(str(tmp_path / "set"), columns), tmp_path)
+    assert sorted(record["short_captions"][0] for record in records.values()) == ["three", "two", "zero"]
+    assert sum(manifest["annotations"]["problems"].values()) == 1
+    assert "train[1]" in next(iter(manifest["annotations"]["examples"].values()))[0]
