@@ -56,10 +56,12 @@ class TrainingStream(IterableDataset):
         for file in (file for source in sources for file in source):
             if isinstance(file, ShardPath) and file.damage:
                 self._decode.announce(file)
-        sources = [[file for file in source if getattr(file, "records", 1)] for source in sources]
+        listed, sources = sources, [[file for file in source if getattr(file, "records", 1)] for source in sources]
         if not sources or not all(sources):
+            names = [files[0].path for files, usable in zip(listed, sources, strict=True) if files and not usable]
             raise ValueError(
-                f"received {len(sources)} sources, of which some are empty; each needs at least one record"
+                f"received {len(sources)} sources, of which some hold no record{f', such as {names[0]}' if names else ''}; "
+                "each needs at least one"
             )
         if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
             raise ValueError(f"weights is {weights}; one number above 0 is needed for each of {len(sources)} sources")
