@@ -96,8 +96,17 @@ def _head(source: Any) -> bytes:
     return source.read(256)
 
 
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise BadImage("image is truncated or damaged", str(error)) from error
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF's number, 1 to 8; 1 where there is none or the EXIF data are damaged, which is no fault of the pixels."""
+    if image.format == "PNG":
+        _load(image)  # EXIF may stand behind the pixels. PIL would load it itself, and load a damaged one only once.
     try:
         number = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # as above
@@ -151,10 +160,7 @@ def prepared_image(image: Any) -> Any:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    try:
-        image.load()
-    except Exception as error:  # as above
-        raise BadImage("image is truncated or damaged", str(error)) from error
+    _load(image)
     orientation = _orientation(image)  # after load: a TIFF is upright by now
     try:
         pixels = _eight_bits(image)
