@@ -34,9 +34,7 @@ def _add_columns(parser: argparse.ArgumentParser, image: bool = True) -> None:
     group.add_argument("--short-caption-column", default=None)
     group.add_argument("--regions-column", default=None, help="list of bbox, short_expr, long_expr, negatives, score")
     group.add_argument("--id-column", default=None)
-    group.add_argument(
-        "--width-column", default=None, help="width of the image, as the boxes have it"
-    )
+    group.add_argument("--width-column", default=None, help="width of the image, as the boxes have it")
     group.add_argument("--height-column", default=None, help="its height")
     group.add_argument(
         "--box-format", choices=_BOX_FORMATS, default=defaults.box_format, help="the latter two in pixels"

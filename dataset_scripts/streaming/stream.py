@@ -60,8 +60,8 @@ class TrainingStream(IterableDataset):
         if not sources or not all(sources):
             names = [files[0].path for files, usable in zip(listed, sources, strict=True) if files and not usable]
             raise ValueError(
-                f"received {len(sources)} sources, of which some hold no record{f', such as {names[0]}' if names else ''}; "
-                "each needs at least one"
+                f"received {len(sources)} sources, of which some are empty{f', such as {names[0]}' if names else ''}; "
+                "each needs at least one record"
             )
         if weights is not None and (len(weights) != len(sources) or min(weights) <= 0):
             raise ValueError(f"weights is {weights}; one number above 0 is needed for each of {len(sources)} sources")
