@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tarfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,8 @@ from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
 from dataset_scripts.report import Report
-from dataset_scripts.tar_files import whole_members
+from dataset_scripts.tar_files import IMAGE_SUFFIXES, tar_samples
 from dataset_scripts.url_index import UrlIndex
-
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass
@@ -116,19 +113,16 @@ class Img2DatasetImages:
         places = {}
         if shard.is_dir():
             for key in urls:
-                for suffix in _IMAGE_SUFFIXES:
-                    if (path := shard / f"{key}{suffix}").is_file():
+                for suffix in IMAGE_SUFFIXES:
+                    if (path := shard / f"{key}.{suffix}").is_file():
                         places[key] = path.relative_to(root).as_posix()
         elif (archive := shard.with_suffix(".tar")).is_file():
             name = archive.relative_to(root).as_posix()
-            try:
-                with open(archive, "rb") as file:
-                    for _, member in whole_members(file):
-                        key, _, suffix = member.name.partition(".")
-                        if member.isfile() and f".{suffix}" in _IMAGE_SUFFIXES:
-                            places[key] = f"{name}:{member.offset_data}:{member.size}"
-            except tarfile.TarError as error:
-                report.bad("tar of img2dataset is cut or damaged", name, error)
+            with open(archive, "rb") as file:
+                for key, fields in tar_samples(file, name, report).items():
+                    image = next((fields[field] for field in fields if field in IMAGE_SUFFIXES), None)
+                    if image is not None:
+                        places[key] = f"{name}:{image[0]}:{image[1]}"
         rows = [(urls[key], place) for key, place in places.items() if key in urls]
         self._connection.executemany("INSERT OR REPLACE INTO found VALUES (?, ?)", rows)
 

@@ -3,78 +3,72 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.image_sources import TarImages
 from dataset_scripts.own_data.mapping import Columns, draft_from_row, fingerprint_files
 from dataset_scripts.report import Report
-from dataset_scripts.tar_files import whole_members
-
-_IMAGES = {"jpg", "jpeg", "png", "webp"}
-_TEXTS = {"txt", "json", "cls", "caption"}
+from dataset_scripts.tar_files import IMAGE_SUFFIXES, Fields, tar_samples
 
 
-def _samples(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key, and per field the text, or for an image its place in the tar; samples before a cut are kept."""
-    sample: dict[str, Any] = {}
-    current = None
-    try:
-        with open(path, "rb") as file:
-            for tar, member in whole_members(file):
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, _, kind = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                if key != current and sample:
-                    yield current or "", sample
-                    sample = {}
-                current, kind = key, kind.lower()
-                if kind in _IMAGES:
-                    sample["image"] = f"{path.name}:{member.offset_data}:{member.size}"
-                elif kind in _TEXTS:
-                    text = tar.extractfile(member).read().decode("utf-8", "replace")  # type: ignore[union-attr]
-                    try:
-                        sample[kind] = json.loads(text) if kind == "json" else text
-                    except (ValueError, RecursionError):
-                        report.bad("record is no valid JSON", f"{path.name} {key}", text)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        report.bad("shard is cut or damaged", path.name, error)
-    if sample:
-        yield current or "", sample
+def _sample(file: IO[bytes], fields: Fields, wanted: set[str], where: str, report: Report) -> dict[str, Any]:
+    """The texts of the wanted fields."""
+    sample = {}
+    for name in wanted & set(fields):
+        offset, size = fields[name]
+        file.seek(offset)
+        text = file.read(size).decode("utf-8-sig", "replace")
+        if name.rpartition(".")[2] == "json":
+            with report.entry(where, "record is no valid JSON"):
+                sample[name] = json.loads(text)
+        else:
+            sample[name] = text
+    return sample
+
+
+def _tar_drafts(path: Path, name: str, columns: Columns, report: Report) -> Iterator[Draft]:
+    wanted = {part for column in columns.names() for part in (column, column.split(".")[0])}
+    with open(path, "rb") as file:
+        for key, fields in tar_samples(file, f"{name}.tar", report).items():
+            where = f"{name}.tar {key}"
+            report.keep("records read")
+            images = [field for field in fields if field in IMAGE_SUFFIXES]
+            if not images:
+                report.bad("sample without an image", where)
+                continue
+            if len(images) > 1:
+                report.bad("sample with several images", where, images)
+            offset, size = fields[images[0]]
+            draft = None
+            with report.entry(where):
+                sample = _sample(file, fields, wanted, where, report)
+                draft = draft_from_row(sample, columns, f"{name}.tar:{offset}:{size}", f"{name}/{key}", where, report)
+            if draft is not None:
+                yield draft
 
 
 def webdataset_source(folder: Path, columns: Columns) -> Source:
     """Uncompressed tars, such as img2dataset writes them.
 
     Args:
-        folder: with ``*.tar``.
+        folder: with ``*.tar``, also in folders of its own; or one of them.
         columns: fields are named by their suffix: ``txt``, or ``json.caption``. ``image`` needs no name.
 
     Raises:
         ValueError: there is no tar, or one is compressed.
     """
-    tars = sorted(folder.glob("*.tar"))
+    root, pattern = (folder.parent, folder.name) if folder.is_file() else (folder, "*.tar")
+    tars = sorted(root.rglob(pattern))
     if not tars:
-        packed = [path.name for path in folder.glob("*.tar.*")]
+        packed = [path.name for path in root.rglob("*.tar.*")]
         raise ValueError(f"{folder} has no *.tar" + (f"; unpack {packed[0]} first" if packed else ""))
 
     def drafts(report: Report) -> Iterator[Draft]:
         for path in tars:
-            for key, sample in _samples(path, report):
-                report.keep("records read")
-                if "image" not in sample:
-                    report.bad("sample without an image", f"{path.name} {key}")
-                    continue
-                draft, where = None, f"{path.name} {key}"
-                with report.entry(where):
-                    draft = draft_from_row(sample, columns, sample["image"], f"{path.stem}/{key}", where, report)
-                if draft is not None:
-                    yield draft
+            yield from _tar_drafts(path, path.relative_to(root).with_suffix("").as_posix(), columns, report)
 
     size = sum(path.stat().st_size for path in tars)
-    return Source(folder.name, fingerprint_files([folder], columns), drafts, TarImages(folder), size // 50 + 1)
+    return Source(folder.stem, fingerprint_files([folder], columns), drafts, TarImages(root), size // 50 + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.shards import parse_manifest
-from dataset_scripts.tar_files import whole_members
+from dataset_scripts.tar_files import Fields, tar_samples
 
 _COLUMNS = [*FEATURES, "short_caption"]  # the last one of shards written before there was a list
 
@@ -167,26 +167,19 @@ def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[StoredRow
 
 
 @lru_cache(maxsize=4)
-def _open_tar(shard: ShardPath, process: int) -> tuple[Any, list[dict[str, tuple[int, int]]], str]:
-    """The open file; by whole sample, offset and size of each field; and why there are no more, where it is cut."""
+def _open_tar(shard: ShardPath, process: int) -> tuple[Any, list[Fields], str]:
+    """The open file; by whole sample, the places of its fields; and what is damaged besides them."""
     file = fsspec.open(shard.path, "rb", **dict(shard.storage_options)).open()
-    damage = ""
-    samples: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        for _, member in whole_members(file):
-            key, _, name = member.name.partition(".")
-            if member.isfile():
-                samples.setdefault(key, {})[name] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
-        damage = str(error)
-    lacking = [key for key, fields in samples.items() if not {"jpg", "json"} <= set(fields)]
-    if damage and lacking and lacking == list(samples)[-1:]:
-        del samples[lacking.pop()]  # the cut went through it
-    if lacking:
-        raise ValueError(f"{shard.path} has samples without .jpg or .json, such as {lacking[0]!r}; convert it first")
+    report = Report()
+    samples = tar_samples(file, shard.name, report)
+    whole = [fields for fields in samples.values() if {"jpg", "json"} <= set(fields)]
+    damage = "; ".join(place for places in report.examples.values() for place in places[:3])
+    if len(whole) < len(samples) and not damage:
+        lacking = next(key for key, fields in samples.items() if not {"jpg", "json"} <= set(fields))
+        raise ValueError(f"{shard.path} has samples without .jpg or .json, such as {lacking!r}; convert it first")
     if damage:
-        damage = f"{shard.path} is cut or damaged behind {len(samples)} samples ({damage}); write or fetch it again"
-    return file, list(samples.values()), damage
+        damage = f"{shard.path} is cut or damaged ({damage}); {len(whole)} samples are whole; write or fetch it again"
+    return file, whole, damage
 
 
 def _read_tar(shard: ShardPath, start: int, stop: int) -> Iterator[StoredRow | LostRecord]:

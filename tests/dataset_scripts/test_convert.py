@@ -221,7 +221,7 @@ def test_damaged_output_of_img2dataset_and_cut_lists_of_urls_are_counted(layout:
         report = Report()
         source = finehard_source(str(layout), tmp_path / "work", report, img2dataset=[str(found)])
         assert report.problems == {
-            "tar of img2dataset is cut or damaged": 1,
+            "tar is cut or damaged": 1,
             "sidecar is cut or damaged": 1,
             "list of URLs is cut or damaged": 1,
         }
@@ -229,7 +229,7 @@ def test_damaged_output_of_img2dataset_and_cut_lists_of_urls_are_counted(layout:
         expected = {*paths[0::3], *paths[1::3][:5]}
         assert {row["source_id"] for row in _rows(tmp_path / "out")} == expected
         assert manifest["images"]["problems"] == {"image is not among those of img2dataset": 40 - len(expected)}
-        for file, reason in ((lists, "PAR1|magic"), (found / "00001.tar", "tar of img2dataset")):
+        for file, reason in ((lists, "PAR1|magic"), (found / "00001.tar", "tar is cut or damaged")):
             with pytest.raises(ValueError, match=reason):
                 finehard_source(str(layout), tmp_path / f"raise-{file.stem}", Report("raise"), None, [str(found)])
             file.unlink()

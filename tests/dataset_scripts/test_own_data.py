@@ -246,7 +246,7 @@ def test_webdataset_of_img2dataset(pictures: Path, tmp_path: Path) -> None:
     assert np.asarray(records["00000/000000003"]["image"]).mean() == pytest.approx(180, abs=2)
     problems = manifest["annotations"]["problems"]
     assert problems["sample without an image"] == 2
-    assert problems["shard is cut or damaged"] == 1
+    assert problems["tar is cut or damaged"] == 1
     with pytest.raises(ValueError, match=r"no .*tar"):
         webdataset_source(pictures, columns)
 
@@ -267,13 +267,13 @@ def test_a_webdataset_tar_cut_anywhere_is_counted(pictures: Path, tmp_path: Path
     (folder / "00000.tar").write_bytes(data[: {"header": third + 90, "between samples": third, "empty": 0}[where]])
     source = webdataset_source(folder, Columns(caption="txt"))
     if where == "empty":
-        with pytest.raises(ValueError, match=r"nothing of tars could be converted; .*shard is cut or damaged: 1"):
+        with pytest.raises(ValueError, match=r"nothing of tars could be converted; .*tar is cut or damaged: 1"):
             convert(source, tmp_path / "out", ConvertSettings())
     else:
         manifest = convert(source, tmp_path / "out", ConvertSettings())
         assert manifest["totals"]["records"] == 2
-        assert manifest["annotations"]["problems"] == {"shard is cut or damaged": 1}
-    with pytest.raises(ValueError, match=r"shard is cut or damaged in 00000\.tar"):
+        assert manifest["annotations"]["problems"] == {"tar is cut or damaged": 1}
+    with pytest.raises(ValueError, match=r"tar is cut or damaged in 00000\.tar"):
         list(webdataset_source(folder, Columns(caption="txt")).drafts(Report("raise")))
 
 
