@@ -22,9 +22,10 @@ from benchmarks.padded_step import pad_batch, padded_forward
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
+from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.efficiency.selective_checkpointing import checkpoint_selectively
 from training.efficiency.step_in_backward import StepInBackward
-from training.objective import Objective
+from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
 from training.planning.devices import find_device
 from training.planning.flops import batch_flops
@@ -35,7 +36,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
 def objective_of(case: str) -> Objective:
-    return Objective() if case == "stage1" else Objective(regional_weight=0.1, hard_weight=0.5)
+    return Objective(parse_losses(STAGE1_LOSSES)) if case == "stage1" else Objective(parse_losses(STAGE2_LOSSES))
 
 
 def prepare(config: FGCLIPConfig, arguments: argparse.Namespace, texts: str) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
             input_ids: (texts, L) padded token ids.
             pixel_values: (images, 3, height, width).
             attention_mask: (texts, L), not needed.
-            boxes: (images, K, 4) normalized xyxy, zeros for padding.
+            boxes: (images, K, 4) normalized xyxy, zeros for padding; of the first images if there are more.
             box_mask: (images, K), false for padding.
             packed_texts: texts packed by `pack_texts`, instead of `input_ids`. Training packs short, long and region
                 texts of a batch together, so no logits are formed from them.
@@ -230,7 +230,10 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
             trunk = self.vision_model.trunk(pixel_values)
             output.image_embeds = self._normalize(self.visual_projection(self.vision_model.pool(trunk)))
             if boxes is not None:
-                output.region_embeds = self._normalize(self._pool_regions(pixel_values, trunk, boxes))
+                # Images behind the boxes' have none; training embeds crops so.
+                with_boxes = slice(None) if len(boxes) == len(pixel_values) else slice(len(boxes))
+                regions = self._pool_regions(pixel_values[with_boxes], trunk[with_boxes], boxes)
+                output.region_embeds = self._normalize(regions)
                 if box_mask is not None:
                     output.region_embeds = output.region_embeds * box_mask.unsqueeze(-1)
         if packed_texts is not None:

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
-from .objective import Objective
+from .losses import TERMS
+from .objective import Objective, parse_losses
+
+STAGE1_LOSSES = ("global",)
+STAGE2_LOSSES = ("global", "regional", "hard")
 
 
 @dataclass
@@ -98,8 +102,14 @@ class FGCLIPTrainingArguments(TrainingArguments):
     save_total_limit: int | None = 2
     bf16: bool = field(default=True, metadata={"help": "Autocast to bfloat16; weights and losses stay in float32."})
 
-    regional_loss_weight: float = field(default=0.0, metadata={"help": "alpha of equation 5; 0 leaves the loss out."})
-    hard_loss_weight: float = field(default=0.0, metadata={"help": "beta of equation 5; 0 leaves the loss out."})
+    losses: list[str] = field(
+        default_factory=lambda: list(STAGE1_LOSSES),
+        metadata={
+            "help": "What is minimized, as NAME or NAME=WEIGHT: "
+            + ", ".join(f"{term.name}={term.weight:g}" for term in TERMS.values())
+            + ". regional is alpha of equation 5, hard its beta."
+        },
+    )
     regional_negatives: str = field(
         default="all",
         metadata={
@@ -173,9 +183,7 @@ class FGCLIPTrainingArguments(TrainingArguments):
                 "Received fp16=True. FG-CLIP trains in bfloat16 or float32: with fp16 the temperatures and the "
                 "log-sum-exps of large batches overflow. Use bf16=True (the default) or bf16=False for float32."
             )
-        for name in ("regional_loss_weight", "hard_loss_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        parse_losses(self.losses)
         if self.regional_negatives not in ("all", "rank"):
             raise ValueError(f"regional_negatives is 'all' or 'rank', got {self.regional_negatives!r}.")
         if self.init_temperature is not None and not 1 / self.max_scale <= self.init_temperature <= 1:
@@ -217,12 +225,8 @@ class FGCLIPTrainingArguments(TrainingArguments):
 
     @property
     def objective(self) -> Objective:
-        return Objective(
-            regional_weight=self.regional_loss_weight,
-            hard_weight=self.hard_loss_weight,
-            regional_over_ranks=self.regional_negatives == "all",
-            mask_duplicates=self.mask_duplicates,
-        )
+        """Made anew: terms with a state begin it."""
+        return Objective(parse_losses(self.losses), self.regional_negatives == "all", self.mask_duplicates)
 
 
 @dataclass
@@ -248,5 +252,4 @@ class Stage2Arguments(FGCLIPTrainingArguments):
     weight_decay: float = 0.001
     warmup_steps: float = 50
     num_train_epochs: float = 1
-    regional_loss_weight: float = 0.1
-    hard_loss_weight: float = 0.5
+    losses: list[str] = field(default_factory=lambda: list(STAGE2_LOSSES))

@@ -1,87 +1,98 @@
-"""From the model's output and a batch to the losses of a stage (equation 5)."""
+"""What a run minimizes: a weighted sum of terms (equation 5: global + 0.1 regional + 0.5 hard)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from modeling_fgclip import FGCLIPOutput
 
-from .data.collator import NO_TEXT
-from .losses import global_contrastive_loss, hard_negative_loss, regional_contrastive_loss
+from .data.collator import FGCLIPCollator
+from .losses import TERMS, Step, Term
+from .temperatures import TEMPERATURES
 
 
-@dataclass(frozen=True)
 class Objective:
-    """L = L_global + alpha * L_regional + beta * L_hard.
+    """L = the sum of each term's weight times its loss.
 
     Args:
-        regional_weight: alpha; 0 leaves the loss out.
-        hard_weight: beta; 0 leaves the loss out.
+        terms: of the losses, by `parse_losses` or one's own.
         regional_over_ranks: whether a region's negatives come from all ranks or, as published, from its own alone.
         mask_duplicates: whether pairs with equal texts are no negatives of each other (published: they are).
     """
 
-    regional_weight: float = 0.0
-    hard_weight: float = 0.0
-    regional_over_ranks: bool = True
-    mask_duplicates: bool = False
+    def __init__(self, terms: Sequence[Term], regional_over_ranks: bool = True, mask_duplicates: bool = False):
+        self.terms = [replace(term, loss=term.loss() if isinstance(term.loss, type) else term.loss) for term in terms]
+        self.regional_over_ranks = regional_over_ranks
+        self.mask_duplicates = mask_duplicates
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of a step, by all terms (`training.losses.term.NEEDS`)."""
+        return frozenset().union(*(term.needs for term in self.terms))
 
     @property
     def uses_regions(self) -> bool:
-        return bool(self.regional_weight or self.hard_weight)
+        return "regions" in self.needs
 
-    def losses(self, output: FGCLIPOutput, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each part by name, unweighted, as this rank's share of it.
+    def collation(self, max_regions: int = FGCLIPCollator.max_regions) -> dict[str, Any]:
+        """Settings of the collator: what is not needed is not prepared."""
+        return {
+            "max_regions": max_regions if self.uses_regions else 0,
+            "crops": bool(self.needs & {"crops", "teacher"}),
+            "texts": "texts" in self.needs,
+        }
+
+    @property
+    def temperatures(self) -> dict[str, str]:
+        """The model's parameter by the term that it belongs to."""
+        return {term.name: term.temperature for term in self.terms if term.temperature}
+
+    def losses(self, output: FGCLIPOutput, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Each term's loss by its name, unweighted, as this rank's share of it.
 
         Args:
-            output: of [`FGCLIPModel`] for the batch.
+            output: of the model for the batch, with what the terms need beside it (`StepOutput`).
             batch: of [`~training.data.collator.FGCLIPCollator`].
         """
+        scales = {name: scale.reshape(()) for name, scale in zip(TEMPERATURES, output.scales, strict=True)}
+        step = Step(output, batch, self.regional_over_ranks, self.mask_duplicates)
         # Half precision is for the encoders: similarities and log-sum-exps are formed in float32.
         with torch.autocast(output.image_embeds.device.type, enabled=False):
-            return self._losses(output, batch)
+            return {term.name: term.loss(step, scales.get(term.temperature)) for term in self.terms}
 
-    def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        weights = {"global": 1.0, "regional": self.regional_weight, "hard": self.hard_weight}
-        return sum(weights[name] * loss for name, loss in losses.items())
+    def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return sum(term.weight * losses[term.name] for term in self.terms)
 
-    def _losses(self, output: FGCLIPOutput, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        global_scale, regional_scale, hard_scale = output.scales
-        image, text = output.image_embeds, output.text_embeds
-        long_text, has_long = _look_up(text, batch["long_index"])
-        short_text, has_short = _look_up(text, batch["short_index"])
-        losses = {
-            "global": global_contrastive_loss(
-                image,
-                long_text,
-                short_text,
-                global_scale,
-                has_long,
-                has_short,
-                self._identity(batch, "long_index"),
-                self._identity(batch, "short_index"),
-            )
-        }
-        if self.regional_weight:
-            region_text, has_region = _look_up(text, batch["region_index"])
-            losses["regional"] = regional_contrastive_loss(
-                output.region_embeds,
-                region_text,
-                regional_scale,
-                has_region,
-                self._identity(batch, "region_index"),
-                self.regional_over_ranks,
-            )
-        if self.hard_weight:
-            hard_text, has_hard = _look_up(text, batch["hard_index"])
-            hard_region = output.region_embeds.flatten(0, 1)[batch["hard_region_index"]]
-            losses["hard"] = hard_negative_loss(hard_region, hard_text, hard_scale, has_hard)
-        return losses
+    def state_dict(self) -> dict[str, Any]:
+        """Of the terms that have a state of their own."""
+        return {term.name: term.loss.state_dict() for term in self.terms if hasattr(term.loss, "state_dict")}
 
-    def _identity(self, batch: dict[str, torch.Tensor], index: str) -> torch.Tensor | None:
-        return batch["text_hash"][batch[index].clamp(min=0)] if self.mask_duplicates else None
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for term in self.terms:
+            if hasattr(term.loss, "load_state_dict"):
+                term.loss.load_state_dict(state[term.name])
 
 
-def _look_up(text: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(…, D) embeddings of the texts that an index names, and where it names one."""
-    return text[index.clamp(min=0)], index != NO_TEXT
+def parse_losses(losses: Sequence[str]) -> list[Term]:
+    """Terms of `global`, `regional=0.1`, …: names, with a weight where it is not the term's own.
+
+    Raises:
+        ValueError: an unknown or repeated name, a weight that is no number from 0 on, or nothing that weighs.
+    """
+    terms: dict[str, Term] = {}
+    for text in losses:
+        name, given, weight = text.partition("=")
+        if name not in TERMS:
+            raise ValueError(f"Received the unknown loss {name!r}; there are {', '.join(TERMS)}.")
+        if name in terms:
+            raise ValueError(f"Received the loss {name!r} twice in {' '.join(losses)}.")
+        try:
+            terms[name] = replace(TERMS[name], weight=float(weight)) if given else TERMS[name]
+        except ValueError as error:
+            raise ValueError(f"Received the loss {text!r}; give a weight as {name}=0.5. {error}") from None
+    weighed = [term for term in terms.values() if term.weight]
+    if not weighed:
+        raise ValueError(f"Received no loss to minimize ({' '.join(losses)}); see --losses.")
+    return weighed

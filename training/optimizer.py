@@ -2,9 +2,8 @@
 
 from torch import nn
 
+from .forward import TEXT_PREFIXES
 from .temperatures import TEMPERATURES
-
-TEXT_PREFIXES = ("text_model.", "text_projection.", "text_filip_projection.")
 
 
 def parameter_groups(
@@ -19,7 +18,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.dim() >= 2 and name not in TEMPERATURES.values()
+        decays = parameter.dim() >= 2 and name not in TEMPERATURES
         is_text = name.startswith(TEXT_PREFIXES) and text_learning_rate is not None
         key = (text_learning_rate if is_text else learning_rate, weight_decay if decays else 0.0)
         groups.setdefault(key, []).append(parameter)

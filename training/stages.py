@@ -68,10 +68,10 @@ def train(
     )
     collator = FGCLIPCollator(
         processor,
-        max_regions=data_arguments.max_regions if arguments.objective.uses_regions else 0,
         short_caption_prefix=data_arguments.short_caption_prefix,
         augmentation=augmentation,
         seed=arguments.seed,
+        **arguments.objective.collation(data_arguments.max_regions),
     )
     sources = Sources(data_arguments.train_data)
     trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks, sources)

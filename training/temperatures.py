@@ -9,20 +9,20 @@ from transformers import TrainerCallback
 
 from modeling_fgclip import FGCLIPModel
 
-# Parameter by the part of the loss it belongs to; the names are those of published checkpoints.
-TEMPERATURES = {"global": "logit_scale", "regional": "logit_scale_finegraind", "hard": "logit_scale_hardneg"}
+# As the model's output has their scales; the names are those of published checkpoints.
+TEMPERATURES = ("logit_scale", "logit_scale_finegraind", "logit_scale_hardneg")
 
 
 @torch.no_grad()
 def set_temperatures(model: FGCLIPModel, temperature: float) -> None:
     """Starts all three temperatures anew, as stage 1 does at 0.07 (section 4.1)."""
-    for name in TEMPERATURES.values():
+    for name in TEMPERATURES:
         getattr(model, name).fill_(-math.log(temperature))
 
 
 def prepare_temperatures(model: FGCLIPModel) -> None:
     """Gives temperatures the shape (1,): sharded optimizers (FSDP2, DeepSpeed) cannot hold 0-dimensional parameters."""
-    for name in TEMPERATURES.values():
+    for name in TEMPERATURES:
         parameter = getattr(model, name)
         if parameter.dim() == 0:
             setattr(model, name, nn.Parameter(parameter.detach().reshape(1), parameter.requires_grad))
@@ -31,12 +31,11 @@ def prepare_temperatures(model: FGCLIPModel) -> None:
 
 def checkpoint_state(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A state dict with the temperatures as checkpoints hold them."""
-    names = TEMPERATURES.values()
-    return {name: value.reshape(()) if name in names else value for name, value in state_dict.items()}
+    return {name: value.reshape(()) if name in TEMPERATURES else value for name, value in state_dict.items()}
 
 
 def _as_vectors(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any) -> None:
-    for name in TEMPERATURES.values():
+    for name in TEMPERATURES:
         if prefix + name in state_dict:
             state_dict[prefix + name] = state_dict[prefix + name].reshape(1)
 
@@ -49,5 +48,5 @@ class ClampTemperatures(TrainerCallback):
 
     @torch.no_grad()
     def on_optimizer_step(self, args, state, control, model: FGCLIPModel, **kwargs) -> None:
-        for name in TEMPERATURES.values():
+        for name in TEMPERATURES:
             getattr(model, name).clamp_(max=self.limit)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
-from modeling_fgclip import FGCLIPModel, FGCLIPOutput, FGCLIPProcessor
+from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .checkpointing.ema import WeightAverage
@@ -26,15 +26,14 @@ from .efficiency.gradient_cache import CachedBatch, cache_gradients
 from .efficiency.selective_checkpointing import checkpoint_selectively
 from .efficiency.step_in_backward import StepInBackward
 from .evaluation import EvalTasks, evaluate_tasks
+from .forward import Teacher, embed, freeze_text
 from .hub.publishing import publish
 from .hub.run_record import Sources
+from .losses.term import StepOutput
 from .optimizer import parameter_groups
 from .planning.flops import batch_flops
 from .run_log import RunLog, peak_flops
 from .temperatures import TEMPERATURES, ClampTemperatures, prepare_temperatures
-
-# What FGCLIPModel.forward takes of a batch; the rest says who belongs to whom.
-MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
 
 
 class FGCLIPTrainer(Trainer):
@@ -69,22 +68,19 @@ class FGCLIPTrainer(Trainer):
         sources: Sources | None = None,
     ):
         self.objective = args.objective
+        self.teacher = Teacher(model) if "teacher" in self.objective.needs else None
         prepare_temperatures(model)
         if args.selective_checkpointing:
             checkpoint_selectively(model)
         if args.compile_settings:
             compile_encoders(model, **args.compile_settings)
-        used = {
-            "global",
-            *(["regional"] if args.regional_loss_weight else []),
-            *(["hard"] if args.hard_loss_weight else []),
-        }
-        for part, name in TEMPERATURES.items():
+        for name in TEMPERATURES:
             # One that no loss uses must not wait for a gradient.
-            getattr(model, name).requires_grad_(part in used)
+            getattr(model, name).requires_grad_(name in self.objective.temperatures.values())
+        if "texts" not in self.objective.needs:
+            freeze_text(model)
         if data_collator is None:
-            regions = {} if self.objective.uses_regions else {"max_regions": 0}
-            data_collator = FGCLIPCollator(processing_class, seed=args.seed, **regions)
+            data_collator = FGCLIPCollator(processing_class, seed=args.seed, **self.objective.collation())
         self.sources = sources or Sources()
         self.resumed_from: Path | None = None
         self.run_log = RunLog(peak_flops(args))
@@ -161,7 +157,7 @@ class FGCLIPTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Equation 5 on a batch of [`FGCLIPCollator`]: one forward, then the losses."""
-        outputs = embed(model, inputs)
+        outputs = self._embed(model, inputs)
         losses = self.objective.losses(outputs, inputs)
         loss = self.objective.total(losses)
         self._watch(loss, losses, [inputs])
@@ -198,10 +194,17 @@ class FGCLIPTrainer(Trainer):
 
     def _cache_step(self, model: torch.nn.Module) -> None:
         losses, self._cached_batches = cache_gradients(
-            lambda batch: embed(model, self._prepare_inputs(batch)), self._step_batches, self.objective
+            lambda batch: self._embed(model, self._prepare_inputs(batch)), self._step_batches, self.objective
         )
         self._step_loss = self.objective.total(losses)
         self._watch(self._step_loss, losses, self._step_batches)
+
+    def _embed(self, model: torch.nn.Module, inputs: dict[str, Any]) -> StepOutput:
+        output = embed(model, inputs)
+        if self.teacher is not None:
+            with self.accelerator.autocast():
+                output.teacher_embeds = self.teacher.embed(inputs["crops"])
+        return output
 
     def _watch(self, loss: torch.Tensor, losses: dict[str, torch.Tensor], batches: list[dict[str, Any]]) -> None:
         """Notes a step's losses and counts, and stops at a loss that is not finite."""
@@ -232,19 +235,15 @@ class FGCLIPTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            temperatures = {f"temperature_{part}": value for part, value in self._temperatures().items()}
+            temperatures = {f"temperature_{term}": value for term, value in self._temperatures().items()}
             logs = {**logs, **self.run_log.drain(), **temperatures}
             if self._in_backward:
                 logs["grad_norm"] = self._in_backward.gradient_norm()
         super().log(logs, start_time)
 
     def _temperatures(self) -> dict[str, float]:
-        """Temperatures in use, by the part of the loss."""
-        return {
-            part: (-getattr(self.model, name)).exp().item()
-            for part, name in TEMPERATURES.items()
-            if getattr(self.model, name).requires_grad
-        }
+        """By the term that uses it."""
+        return {term: (-getattr(self.model, name)).exp().item() for term, name in self.objective.temperatures.items()}
 
     def evaluate(
         self,
@@ -321,14 +320,10 @@ class FGCLIPTrainer(Trainer):
         super()._run_epoch(*arguments, **settings)
 
 
-def embed(model: torch.nn.Module, inputs: dict[str, Any]) -> FGCLIPOutput:
-    """The one forward of a step: everything the losses need of a batch of the collator."""
-    return model(**{name: inputs[name] for name in MODEL_INPUTS if name in inputs})
-
-
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:
-    tokens = sum(texts * length for texts, length in inputs["packed_texts"]["length_groups"])
-    counts = {"images": len(inputs["pixel_values"]), "text_tokens": tokens}
+    counts = {"images": len(inputs["pixel_values"])}
+    if "packed_texts" in inputs:
+        counts["text_tokens"] = sum(texts * length for texts, length in inputs["packed_texts"]["length_groups"])
     if "region_index" in inputs:
         counts["regions"] = (inputs["region_index"] != NO_TEXT).sum()
         counts["hard_negatives"] = (inputs["hard_index"][:, 1:] != NO_TEXT).sum()

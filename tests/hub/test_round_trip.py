@@ -96,7 +96,7 @@ def test_card_names_the_run(hub, published):
     assert card.data.library_name == "transformers"
     text = card.text
     assert "### Stage 2\n" in text
-    assert "`hard_loss_weight=0.5`" in text
+    assert "`losses=global=1 regional=0.1 hard=0.5`" in text
     assert "16 records" in text
     assert "sample/train" in text
     assert str(published.parent) not in text

@@ -20,7 +20,7 @@ def test_paper_defaults(tmp_path):
     assert (first.per_device_train_batch_size, first.learning_rate, first.weight_decay) == (384, 1e-4, 0.05)
     assert (first.warmup_steps, first.init_temperature, first.objective.uses_regions) == (200, 0.07, False)
     assert (second.per_device_train_batch_size, second.learning_rate, second.weight_decay) == (512, 1e-6, 0.001)
-    assert (second.objective.regional_weight, second.objective.hard_weight) == (0.1, 0.5)
+    assert {term.name: term.weight for term in second.objective.terms} == {"global": 1, "regional": 0.1, "hard": 0.5}
     assert (first.adam_beta1, first.adam_beta2) == (second.adam_beta1, second.adam_beta2) == (0.9, 0.98)
 
 
@@ -52,8 +52,8 @@ def test_unknown_option_is_refused_with_a_suggestion(tmp_path):
 
 def test_unknown_key_of_a_recipe_is_refused(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("hard_loss_wieght: 0.5\n")
-    with pytest.raises(ValueError, match=r"hard_loss_wieght.*recipe.yaml.*hard_loss_weight"):
+    recipe.write_text("looses: [global]\n")
+    with pytest.raises(ValueError, match=r"looses.*recipe.yaml.*losses"):
         parse(Stage2Arguments, tmp_path, "--config", str(recipe))
 
 
@@ -67,7 +67,10 @@ def test_missing_recipe_is_refused(tmp_path):
     [
         ("--fp16", "True", "bf16"),
         ("--auto_find_batch_size", "True", "gradient_caching"),
-        ("--hard_loss_weight", "-1", "negative"),
+        ("--losses", "hard=-1", "from 0 on"),
+        ("--losses", "hard=much", "as hard=0.5"),
+        ("--losses", "hrad", "unknown loss 'hrad'; there are global, regional, hard"),
+        ("--losses", "global=0", "no loss to minimize"),
         ("--max_scale", "0.5", "max_scale"),
         ("--init_temperature", "3", "init_temperature"),
     ],

@@ -12,12 +12,13 @@ from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
+from training.arguments import STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.gradient_cache import cache_gradients
-from training.objective import Objective
-from training.trainer import embed
+from training.forward import embed
+from training.objective import Objective, parse_losses
 
-OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
+OBJECTIVE = Objective(parse_losses(STAGE2_LOSSES))
 
 # (regions, negatives) of each of the four records of each of the two processes.
 CASES = {

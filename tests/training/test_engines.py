@@ -19,18 +19,18 @@ from tests.training.checkpointing.test_resuming import command
 from tests.training.records import make_record
 from tests.training.runs import CONTEXT, history, run
 from tests.training.test_trainer import make_trainer
-from training.arguments import Stage2Arguments
+from training.arguments import STAGE2_LOSSES, Stage2Arguments
 from training.data.collator import FGCLIPCollator
 from training.efficiency.compiling import compile_encoders
+from training.forward import embed
 from training.hub.run_record import run_record
-from training.objective import Objective
+from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
 from training.temperatures import checkpoint_state, prepare_temperatures
-from training.trainer import embed
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "training" / "configs").glob("*.yaml"))
-OBJECTIVE = Objective(regional_weight=0.1, hard_weight=0.5)
+OBJECTIVE = Objective(parse_losses(STAGE2_LOSSES))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -130,6 +130,7 @@ def _load_progress(trainer: "FGCLIPTrainer", folder: Path) -> None:
         return
     progress = torch.load(file, weights_only=True)
     trainer.run_log.load_state_dict(progress["run_log"])
+    trainer.objective.load_state_dict(progress["objective"])
     if hasattr(loader, "load_state_dict"):
         if progress["data"] is None:
             raise ValueError(f"{folder} is of a run without streaming; resume it without --streaming.")

@@ -82,6 +82,7 @@ def _save_progress(trainer: "FGCLIPTrainer", folder: Path) -> None:
     loader = trainer.callback_handler.train_dataloader
     progress = {
         "run_log": trainer.run_log.state_dict(),
+        "objective": trainer.objective.state_dict(),
         "data": loader.state_dict() if hasattr(loader, "state_dict") else None,
     }
     torch.save(progress, folder / progress_file(trainer.args.process_index))

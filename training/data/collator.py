@@ -1,11 +1,14 @@
 """From records to a batch: one tensor of images, one pack of distinct texts, and who belongs to whom."""
 
 import hashlib
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 
 from modeling_fgclip import FGCLIPProcessor, PackedTexts, pack_texts
 
@@ -44,6 +47,8 @@ class FGCLIPCollator:
         short_caption_prefix: put before short captions, as published.
         augmentation: applied to image and boxes.
         seed: of the choice of captions, regions and expressions, and of augmentation.
+        crops: whether each region is also cut out and enlarged to an image of its own.
+        texts: whether any loss reads texts; if not, they are not tokenized.
     """
 
     processor: FGCLIPProcessor
@@ -51,6 +56,8 @@ class FGCLIPCollator:
     short_caption_prefix: str = "a photo of "
     augmentation: Augmentation | None = None
     seed: int = 0
+    crops: bool = False
+    texts: bool = True
     _token_ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,6 +75,7 @@ class FGCLIPCollator:
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
           `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
           phrase and of its negatives, -1 for padding
+        - with crops: `crops` (C, 3, S, S) and `crop_index` (C,): place in the flattened regions
         """
         generators = [
             random.Random(f"{self.seed}/{record.get('draw', 0)}/{record['source_id']}") for record in records
@@ -91,8 +99,11 @@ class FGCLIPCollator:
                 "record needs `caption` or `short_captions`."
             )
         batch["text_hash"] = torch.tensor([_hash(text) for text, _ in texts.rows])
-        # Hard negatives begin as their phrase does; captions have little in common.
-        batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
+        if self.crops:
+            batch |= self._crops(records, batch)
+        if self.texts:
+            # Hard negatives begin as their phrase does; captions have little in common.
+            batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
         return batch
 
     def _short_caption(self, record: dict[str, Any], rng: random.Random) -> str | None:
@@ -129,6 +140,15 @@ class FGCLIPCollator:
             "hard_index": hard_index,
         }
 
+    def _crops(self, records: list[dict[str, Any]], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        crop_index = (batch["region_index"] != NO_TEXT).flatten().nonzero().squeeze(1)
+        crops = []
+        for place in crop_index.tolist():
+            image, region = divmod(place, self.max_regions)
+            crops.append(crop(records[image]["image"], batch["boxes"][image, region].tolist()))
+        pixels = self.processor(images=crops)["pixel_values"] if crops else batch["pixel_values"][:0]
+        return {"crops": pixels, "crop_index": crop_index}
+
     def _pack(self, texts: TextTable, share_prefixes: bool) -> PackedTexts:
         for long_text in (False, True):
             new = [
@@ -141,6 +161,13 @@ class FGCLIPCollator:
                 self._token_ids.update({(text, long_text): ids for text, ids in zip(new, encoded, strict=True)})
         token_ids = [self._token_ids[row] for row in texts.rows]
         return pack_texts(token_ids, [is_long for _, is_long in texts.rows], share_prefixes)
+
+
+def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
+    """The pixels that a normalized xyxy box touches, at least one."""
+    width, height = image.size
+    left, top = min(math.floor(box[0] * width), width - 1), min(math.floor(box[1] * height), height - 1)
+    return image.crop((left, top, max(math.ceil(box[2] * width), left + 1), max(math.ceil(box[3] * height), top + 1)))
 
 
 def _hash(text: str) -> int:

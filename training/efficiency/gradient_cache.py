@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from modeling_fgclip import FGCLIPOutput
 from training.data.collator import NO_TEXT
+from training.losses.term import StepOutput
 from training.objective import Objective
 
 Batch = dict[str, Any]
 
-EMBEDDINGS = ("image_embeds", "text_embeds", "region_embeds")
+EMBEDDINGS = ("image_embeds", "text_embeds", "region_embeds", "crop_embeds")
+CONSTANTS = ("teacher_embeds",)
 
 
 @dataclass
@@ -29,7 +30,7 @@ class CachedBatch:
     scale_gradients: tuple[torch.Tensor, ...] | None
     random_state: torch.Tensor
 
-    def loss(self, output: FGCLIPOutput) -> torch.Tensor:
+    def loss(self, output: StepOutput) -> torch.Tensor:
         """A scalar whose gradient through `output` is this batch's share of the large batch's."""
         pairs = [(getattr(output, name), gradient) for name, gradient in self.gradients.items()]
         if self.scale_gradients is not None:
@@ -38,7 +39,7 @@ class CachedBatch:
 
 
 def cache_gradients(
-    embed: Callable[[Batch], FGCLIPOutput], batches: Sequence[Batch], objective: Objective
+    embed: Callable[[Batch], StepOutput], batches: Sequence[Batch], objective: Objective
 ) -> tuple[dict[str, torch.Tensor], list[CachedBatch]]:
     """The losses of all batches as one, and the gradient at every embedding.
 
@@ -58,8 +59,13 @@ def cache_gradients(
             outputs.append(embed(batch))
     names = [name for name in EMBEDDINGS if getattr(outputs[0], name) is not None]
     pieces = {name: [getattr(output, name).float().requires_grad_() for output in outputs] for name in names}
+    constants = {
+        name: torch.cat([getattr(output, name) for output in outputs])
+        for name in CONSTANTS
+        if getattr(outputs[0], name) is not None
+    }
     scales = tuple(scale.float().requires_grad_() for scale in outputs[0].scales)
-    merged = FGCLIPOutput(**{name: torch.cat(values) for name, values in pieces.items()}, scales=scales)
+    merged = StepOutput(**{name: torch.cat(values) for name, values in pieces.items()}, **constants, scales=scales)
     losses = objective.losses(merged, merge_targets(batches, merged.image_embeds.device))
     objective.total(losses).backward()
     scale_gradients = tuple(torch.zeros_like(scale) if scale.grad is None else scale.grad for scale in scales)
@@ -84,8 +90,10 @@ def merge_targets(batches: Sequence[Batch], device: torch.device) -> Batch:
                 if name == "hard_index":
                     index = F.pad(index, (0, negatives - index.shape[1]), value=NO_TEXT)
                 merged.setdefault(name, []).append(index)
-        if "hard_region_index" in batch:
-            merged.setdefault("hard_region_index", []).append(batch["hard_region_index"] + regions)
+        for name in ("hard_region_index", "crop_index"):
+            if name in batch:
+                merged.setdefault(name, []).append(batch[name] + regions)
+        if "region_index" in batch:
             regions += batch["region_index"].numel()
         merged.setdefault("text_hash", []).append(batch["text_hash"])
         texts += len(batch["text_hash"])

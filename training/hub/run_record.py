@@ -68,7 +68,8 @@ def run_record(trainer: "FGCLIPTrainer") -> dict[str, Any]:
         "global_batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
         "processes": arguments.world_size,
         "device": torch.cuda.get_device_name() if arguments.device.type == "cuda" else arguments.device.type,
-        "settings": _changed(arguments),
+        "settings": {"losses": " ".join(f"{term.name}={term.weight:g}" for term in trainer.objective.terms)}
+        | _changed(arguments),
         "losses": {name: value for name, value in (losses[-1] if losses else {}).items() if name.startswith("loss")},
         "versions": {"python": platform.python_version(), **_versions()},
         **({"previous": previous} if previous else {}),

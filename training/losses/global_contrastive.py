@@ -3,6 +3,7 @@
 import torch
 
 from .contrastive import contrastive_loss
+from .term import Exchange, Step, Term
 
 
 def global_contrastive_loss(
@@ -25,3 +26,22 @@ def global_contrastive_loss(
     """
     from_long = contrastive_loss(image, long_text, scale, has_long, long_identity)
     return from_long + contrastive_loss(image, short_text, scale, has_short, short_identity)
+
+
+def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
+    long_text, has_long = step.texts("long_index")
+    short_text, has_short = step.texts("short_index")
+    identities = step.identity("long_index"), step.identity("short_index")
+    return global_contrastive_loss(
+        step.output.image_embeds, long_text, short_text, scale, has_long, has_short, *identities
+    )
+
+
+TERM = Term(
+    "global",
+    1.0,
+    _loss,
+    "logit_scale",
+    frozenset({"texts"}),
+    tuple(Exchange(name, "images", gathered=("images", "texts")) for name in ("long captions", "short captions")),
+)

@@ -3,6 +3,7 @@
 import torch
 
 from .contrastive import mean_over_ranks
+from .term import Exchange, Step, Term
 
 
 def hard_negative_loss(
@@ -19,3 +20,19 @@ def hard_negative_loss(
     logits = scale * torch.einsum("rd,rmd->rm", region.float(), text.float())
     logits = logits.masked_fill(~valid, torch.finfo(logits.dtype).min)
     return mean_over_ranks(logits.logsumexp(-1) - logits[:, 0], valid[:, :2].all(-1))
+
+
+def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
+    text, valid = step.texts("hard_index")
+    region = step.output.region_embeds.flatten(0, 1)[step.batch["hard_region_index"]]
+    return hard_negative_loss(region, text, scale, valid)
+
+
+TERM = Term(
+    "hard",
+    0.5,  # beta of equation 5
+    _loss,
+    "logit_scale_hardneg",
+    frozenset({"texts", "regions"}),
+    (Exchange("hard negatives", "regions"),),
+)

@@ -3,6 +3,7 @@
 import torch
 
 from .contrastive import contrastive_loss
+from .term import Exchange, Step, Term
 
 
 def regional_contrastive_loss(
@@ -27,3 +28,19 @@ def regional_contrastive_loss(
     return contrastive_loss(
         region.flatten(0, 1), text.flatten(0, 1), scale, valid.flatten(), identity, over_ranks=over_ranks
     )
+
+
+def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
+    text, valid = step.texts("region_index")
+    identity = step.identity("region_index")
+    return regional_contrastive_loss(step.output.region_embeds, text, scale, valid, identity, step.regional_over_ranks)
+
+
+TERM = Term(
+    "regional",
+    0.1,  # alpha of equation 5
+    _loss,
+    "logit_scale_finegraind",
+    frozenset({"texts", "regions"}),
+    (Exchange("regions", "regions", gathered=("regions", "texts"), regional=True),),
+)

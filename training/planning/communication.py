@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from modeling_fgclip import FGCLIPConfig
+from training.losses.term import Exchange
 from training.objective import Objective
 
 STRATEGIES = ("ddp", "zero2", "fsdp2")
@@ -36,34 +37,26 @@ def embedding_collectives(
     """Those of the losses, for `images` a rank with `max_regions` places for regions each.
 
     Embeddings are gathered in float32, and their gradients go back to their ranks by a reduce-scatter of the same size.
-    The hard-negative loss needs no embedding of another rank.
     """
     if ranks == 1:
         return []
     collectives = []
-    for name, pairs in (("long captions", images), ("short captions", images)):
-        collectives += _contrastive(name, pairs, config.projection_dim, ranks, over_ranks=True)
-    if objective.regional_weight:
-        collectives += _contrastive(
-            "regions", images * max_regions, config.projection_dim, ranks, objective.regional_over_ranks
-        )
-    if objective.hard_weight:
-        collectives.append(Collective("all_reduce", "number of hard negatives", INT64))
+    for term in objective.terms:
+        for exchange in term.exchanges:
+            pairs = images * (max_regions if exchange.rows == "regions" else 1)
+            over_ranks = objective.regional_over_ranks or not exchange.regional
+            collectives += _exchanged(exchange, pairs, config.projection_dim, ranks, over_ranks)
     return collectives
 
 
-def _contrastive(name: str, pairs: int, width: int, ranks: int, over_ranks: bool) -> list[Collective]:
-    embeddings = ranks * pairs * width * FLOAT32
-    count = Collective("all_reduce", f"number of {name}", INT64)
-    if not over_ranks:
-        return [count]
-    sides = (f"{name}: images", f"{name}: texts")
-    return [
-        count,
-        Collective("all_gather", f"{name}: mask", ranks * pairs * BOOL),
-        *(Collective("all_gather", side, embeddings) for side in sides),
-        *(Collective("reduce_scatter", side, embeddings) for side in sides),
-    ]
+def _exchanged(exchange: Exchange, pairs: int, width: int, ranks: int, over_ranks: bool) -> list[Collective]:
+    name, embeddings = exchange.name, ranks * pairs * width * FLOAT32
+    collectives = [Collective("all_reduce", f"number of {name}", INT64)]
+    if exchange.gathered and over_ranks:
+        collectives.append(Collective("all_gather", f"{name}: mask", ranks * pairs * BOOL))
+        for kind in ("all_gather", "reduce_scatter"):
+            collectives += [Collective(kind, f"{name}: {side}", embeddings) for side in exchange.gathered]
+    return collectives + [Collective("all_gather", f"{name}: {side}", embeddings) for side in exchange.constant]
 
 
 def gradient_collectives(parameters: int, strategy: str, ranks: int) -> list[Collective]:

@@ -29,9 +29,10 @@ def batch_flops(config: FGCLIPConfig, batch: dict[str, Any]) -> int:
     images, _, height, width = batch["pixel_values"].shape
     patch = config.vision_config.patch_size
     regions = batch["boxes"].shape[0] * batch["boxes"].shape[1] if "boxes" in batch else None
-    texts = batch["packed_texts"]
     patches = (height // patch) * (width // patch)
-    return step_flops(config, images, patches, texts["length_groups"], regions, len(texts["input_ids"]))
+    texts, crops = batch.get("packed_texts"), len(batch.get("crops", ()))
+    groups, nodes = (texts["length_groups"], len(texts["input_ids"])) if texts else ((), None)
+    return step_flops(config, images, patches, groups, regions, nodes, crops)
 
 
 def step_flops(
@@ -41,6 +42,7 @@ def step_flops(
     length_groups: LengthGroups,
     regions: int | None = None,
     text_nodes: int | None = None,
+    crops: int = 0,
 ) -> int:
     """Model FLOPs of one forward and backward.
 

@@ -13,8 +13,9 @@ import math
 from dataclasses import dataclass
 
 from training.architectures import ARCHITECTURES, architecture
+from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.losses.contrastive import MAX_LOGITS
-from training.objective import Objective
+from training.objective import Objective, parse_losses
 
 from .communication import STRATEGIES, Collective, embedding_collectives, gradient_collectives
 from .devices import DEVICES, find_device
@@ -52,9 +53,9 @@ class Stage:
 
 
 STAGES = {
-    1: Stage(images=1.6e9, batch=384, objective=Objective()),
+    1: Stage(images=1.6e9, batch=384, objective=Objective(parse_losses(STAGE1_LOSSES))),
     # 40 M boxes and, for one in four of them, ten negatives.
-    2: Stage(12e6, 512, Objective(0.1, 0.5), regions=40 / 12, hard_texts=10 * 10 / 12),
+    2: Stage(12e6, 512, Objective(parse_losses(STAGE2_LOSSES)), regions=40 / 12, hard_texts=10 * 10 / 12),
 }
 
 

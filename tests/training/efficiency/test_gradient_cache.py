@@ -5,10 +5,11 @@ import torch
 from torch.testing import assert_close
 
 from tests.training.records import make_record
+from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.gradient_cache import cache_gradients
-from training.objective import Objective
-from training.trainer import embed
+from training.forward import embed
+from training.objective import Objective, parse_losses
 
 # (regions, negatives) of twelve records, so that the batches of four hold many, few and no regions.
 COUNTS = [(3, 4), (1, 0), (0, 0), (4, 10), (0, 0), (0, 0), (0, 0), (0, 0), (1, 2), (0, 0), (2, 3), (1, 1)]
@@ -26,11 +27,11 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("mask_duplicates", [False, True])
-@pytest.mark.parametrize("weights", [(0.1, 0.5), (0.0, 0.0)])
-def test_equals_the_plain_step(tiny_model, processor, weights, mask_duplicates):
-    objective = Objective(*weights, mask_duplicates=mask_duplicates)
+@pytest.mark.parametrize("losses", [STAGE1_LOSSES, STAGE2_LOSSES, ("global", "self_distillation"), ("long_clip",)])
+def test_equals_the_plain_step(tiny_model, processor, losses, mask_duplicates):
+    objective = Objective(parse_losses(losses), mask_duplicates=mask_duplicates)
     records = make_records()
-    collate = FGCLIPCollator(processor, max_regions=4 if objective.uses_regions else 0)
+    collate = FGCLIPCollator(processor, **objective.collation())
 
     whole = collate(records)
     expected = objective.losses(embed(tiny_model, whole), whole)
@@ -59,7 +60,7 @@ def test_dropout_is_the_same_in_both_passes(tiny_model, processor):
             module.dropout = 0.5
     tiny_model.train()
     batch = FGCLIPCollator(processor)([make_record(index, 1, 2) for index in range(4)])
-    objective = Objective(0.1, 0.5)
+    objective = Objective(parse_losses(STAGE2_LOSSES))
     state = torch.get_rng_state()
     objective.total(objective.losses(embed(tiny_model, batch), batch)).backward()
     plain = gradients(tiny_model)

@@ -7,10 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.records import make_record
+from training.arguments import STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.selective_checkpointing import checkpoint_selectively
-from training.objective import Objective
-from training.trainer import MODEL_INPUTS
+from training.forward import MODEL_INPUTS
+from training.objective import Objective, parse_losses
 
 
 class Counts(TorchDispatchMode):
@@ -27,7 +28,7 @@ class Counts(TorchDispatchMode):
 
 def step(model, batch) -> tuple[dict[str, torch.Tensor], int, Counts]:
     """Gradients, FLOPs of all products, counts."""
-    objective = Objective(regional_weight=0.1, hard_weight=0.5)
+    objective = Objective(parse_losses(STAGE2_LOSSES))
     model.zero_grad()
     with FlopCounterMode(display=False) as flops, Counts() as counts:
         output = model(**{name: batch[name] for name in MODEL_INPUTS})

@@ -15,14 +15,15 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.stage2_batch import MAX_REGIONS, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
 from tests.conftest import TINY
-from training.objective import Objective
+from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
+from training.objective import Objective, parse_losses
 from training.planning.communication import Collective, embedding_collectives, gradient_collectives
 
 IMAGES = 3
 OBJECTIVES = {
-    "stage1": Objective(),
-    "hard": Objective(0.1, 0.5),
-    "typical": Objective(0.1, 0.5, regional_over_ranks=False),
+    "stage1": Objective(parse_losses(STAGE1_LOSSES)),
+    "hard": Objective(parse_losses(STAGE2_LOSSES)),
+    "typical": Objective(parse_losses(STAGE2_LOSSES), regional_over_ranks=False),
 }
 ITEM_SIZES = {"float": 4, "long int": 8, "bool": 1}
 
