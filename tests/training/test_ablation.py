@@ -11,8 +11,12 @@ import yaml
 
 from eval.report.document import text_of
 from eval.results import Result, Score
-from training import ablation
-from training.ablation import RECIPES, SETUP_FILE, VARIANTS, ablation_table, main, write_ablation
+from training.ablation import runs
+from training.ablation.__main__ import main
+from training.ablation.setup import RECIPES, SETUP_FILE
+from training.ablation.table import ablation_table, write_ablation
+from training.ablation.variants import TABLE_6, TABLE_8, TABLES
+from training.objective import parse_losses
 
 
 def result(value: float) -> Result:
@@ -33,14 +37,23 @@ def test_table_gives_mean_and_sample_deviation(tmp_path):
     )
 
 
-def test_variants_are_those_of_table_6():
-    assert [(v.start, v.regional, v.hard) for v in VARIANTS] == [
-        ("random", 0.0, 0.0),
-        ("stage_1", 0.0, 0.0),
-        ("stage_1", 0.1, 0.0),
-        ("stage_1", 0.1, 0.5),
+def test_variants_are_those_of_the_tables():
+    assert [variant.losses for variant in TABLE_6] == [
+        ("global",),
+        ("global",),
+        ("global", "regional"),
+        ("global", "regional", "hard"),
     ]
-    assert VARIANTS[1].start == VARIANTS[0].folder
+    assert [variant.name for variant in TABLE_8[1:]] == ["CLIPSelf", "Long-CLIP", "FineCLIP", "FG-CLIP"]
+    for first, *others in TABLES.values():
+        assert {variant.start for variant in others} == {first.folder}
+    fineclip = {term.name: term.weight for term in parse_losses(TABLE_8[3].losses)}
+    assert fineclip == {"global": 1, "regional": 1, "self_distillation": 1}
+
+
+def test_the_papers_table_8_is_printed_below(tmp_path):
+    markdown, _ = write_ablation(tmp_path, {"FineCLIP": {"fgovd": [result(0.2)]}}, "about", 8)
+    assert "| FG-CLIP, stage 2 alone | 56.1 | 65.9 | 47.1 |" in markdown.read_text()
 
 
 def test_wrong_data_is_said_in_one_line(tmp_path, capsys):
@@ -50,6 +63,10 @@ def test_wrong_data_is_said_in_one_line(tmp_path, capsys):
         main(["--output", str(tmp_path), "--train_data", str(tmp_path), "--test_data", str(tmp_path)])
     main(["--output", str(tmp_path), "--seeds", "7", "--dry_run"])
     assert capsys.readouterr().out.count("seed 7: ") == 4
+    main(["--output", str(tmp_path), "--seeds", "7", "--table", "8", "--dry_run"])
+    assert "seed 7: FineCLIP from stage_1, global regional=1 self_distillation, on" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--test_limit goes with --test_data"):
+        main(["--output", str(tmp_path), "--test_limit", "7"])
     assert not any(tmp_path.iterdir())
 
 
@@ -70,9 +87,9 @@ def command(data, monkeypatch):
     def of_seed(setup, seed):
         (setup.output / f"seed_{seed}" / "stage_1").mkdir(parents=True, exist_ok=True)
         seen.append(seed)
-        return {name: {"fgovd": result(0.1 * seed)} for name in ("random", *(v.name for v in VARIANTS))}
+        return {name: {"fgovd": result(0.1 * seed)} for name in ("random", *(v.name for v in setup.variants))}
 
-    monkeypatch.setattr(ablation, "run_seed", of_seed)
+    monkeypatch.setattr(runs, "run_seed", of_seed)
 
     def run(*options: str) -> list[int]:
         seen.clear()
@@ -96,6 +113,7 @@ def test_another_setup_is_refused_with_what_differs(command, data, tmp_path):
     changed.write_text(yaml.safe_dump(recipe | {"learning_rate": 0.125}))
     for options, named in (
         (["--test_data", data / "other"], r"\(test_data was \w+, is \w+\)"),
+        (["--table", 8], r"\(variants.stage 2 global.start was stage_1, is not set;.*"),
         (["--stage1_steps", 7], r"\(stage1.max_steps was .*, is 7\)"),
         (["--stage2_recipe", changed], r"\(stage2.learning_rate was .*, is 0.125\)"),
         (["--stage2_recipe", changed, "--dry_run"], r"\(stage2.learning_rate was .*, is 0.125\)"),
@@ -141,13 +159,16 @@ def test_wrong_steps_seeds_and_recipes(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_in_miniature_resumes(tmp_path):
+@pytest.mark.parametrize("number", TABLES)
+def test_a_run_in_miniature_resumes(tmp_path, number):
     recipes = {}
     for stage in ("stage1", "stage2"):
         settings = yaml.safe_load((RECIPES / f"tiny_{stage}.yaml").read_text())
         recipes[stage] = tmp_path / f"{stage}.yaml"
         recipes[stage].write_text(yaml.safe_dump(settings | {"per_device_train_batch_size": 16, "warmup_steps": 1}))
     command = [
+        "--table",
+        str(number),
         "--output",
         str(tmp_path / "out"),
         "--seeds",
@@ -162,10 +183,10 @@ def test_a_run_in_miniature_resumes(tmp_path):
     command += ["--stage1_recipe", str(recipes["stage1"]), "--stage2_recipe", str(recipes["stage2"])]
     main(command)
     folder = tmp_path / "out/seed_0"
-    weights = {v.folder: (folder / v.folder / "model.safetensors").stat().st_mtime_ns for v in VARIANTS}
+    weights = {v.folder: (folder / v.folder / "model.safetensors").stat().st_mtime_ns for v in TABLES[number]}
     table = (tmp_path / "out/ablation.md").read_text()
     assert "| fgovd | hard |" in table
-    shutil.rmtree(folder / VARIANTS[2].folder / "results")  # stopped before its evaluation was over
+    shutil.rmtree(folder / TABLES[number][2].folder / "results")  # stopped before its evaluation was over
     main(command)
-    assert {v.folder: (folder / v.folder / "model.safetensors").stat().st_mtime_ns for v in VARIANTS} == weights
+    assert {v.folder: (folder / v.folder / "model.safetensors").stat().st_mtime_ns for v in TABLES[number]} == weights
     assert (tmp_path / "out/ablation.md").read_text() == table
