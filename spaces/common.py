@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from eval.adapters.fgclip import FGCLIPAdapter
-from eval.similarity import overlay, similarity_maps
+from eval.visualize.similarity import overlay, similarity_maps
 from modeling_fgclip.pixels import BadImage, open_image, to_rgb
 
 MAX_UPLOAD = "10mb"

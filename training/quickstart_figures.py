@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dataset_scripts.finehard import FineHARD
 from eval.adapters import adapter_for
-from eval.figures import require_matplotlib
-from eval.similarity import similarity_figure
+from eval.visualize.figures import require_matplotlib
+from eval.visualize.similarity import similarity_figure
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 IMAGES = 4

@@ -7,17 +7,7 @@ from collections.abc import Mapping
 from huggingface_hub import EvalResult, ModelCardData
 
 from eval.results import Result
-
-# Retrieval; all other tasks choose among captions or class names.
-TYPES = {
-    "imagenet": "zero-shot-image-classification",
-    "imagenet_v2": "zero-shot-image-classification",
-    "retrieval": "zero-shot-retrieval",
-    "coco_retrieval": "zero-shot-retrieval",
-    "flickr30k": "zero-shot-retrieval",
-    "sharegpt4v": "zero-shot-retrieval",
-    "dci": "zero-shot-retrieval",
-}
+from eval.tasks import TASKS
 
 
 def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
@@ -35,7 +25,7 @@ def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
         for name, score in result.scores.items():
             entries.append(
                 EvalResult(
-                    task_type=TYPES.get(result.task, "zero-shot-image-classification"),
+                    task_type=TASKS[result.task].hub_task,
                     task_name=result.task,
                     dataset_type=label,
                     dataset_name=label,

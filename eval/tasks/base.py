@@ -35,6 +35,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     wants: ClassVar[str]  # the files and their layout, and where to download them; printed when one is missing
+    # What the Hub calls such a task, in the results of a model card; most choose among captions or class names.
+    hub_task: ClassVar[str] = "zero-shot-image-classification"
     columns: ClassVar[str] = ""  # what `hub` data sets must hold
     needs_regions: ClassVar[bool] = False  # whether `score` asks for region features
 

@@ -26,6 +26,7 @@ class CaptionTask(Task):
         annotations: the file, relative to `data`. images: the folder of images, relative to `data`.
     """
 
+    hub_task: ClassVar[str] = "zero-shot-retrieval"
     long: ClassVar[bool] = False
     columns: ClassVar[str] = "It needs image, and caption (a string) or captions (a list of strings)."
 

@@ -72,6 +72,7 @@ class Retrieval(RecordTask):
         captions: "long", "short" or both, separated by a comma.
     """
 
+    hub_task: ClassVar[str] = "zero-shot-retrieval"
     name: ClassVar[str] = "retrieval"
 
     captions: tuple[str, ...] = ("short", "long")

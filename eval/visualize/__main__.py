@@ -16,13 +16,13 @@ from PIL import Image
 
 from eval.adapters import ModelAdapter, load_adapter
 from eval.embed import Embedder
-from eval.figures import require_matplotlib
 from eval.images import ImageFile, box_of_user
-from eval.similarity import similarity_figure
 from eval.tasks import make_task
 from eval.visualize.failures import find_failures, write_failures
+from eval.visualize.figures import require_matplotlib
 from eval.visualize.pages import NormalizedBox, file_tag, write_page
 from eval.visualize.region_captions import write_caption_table
+from eval.visualize.similarity import similarity_figure
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:

@@ -37,7 +37,7 @@ def caption_figure(path: Path, image: Image.Image, box: NormalizedBox, table: Ta
     Raises:
         ValueError: matplotlib is not installed.
     """
-    from eval.figures import require_matplotlib
+    from eval.visualize.figures import require_matplotlib
 
     require_matplotlib()
     from matplotlib.figure import Figure

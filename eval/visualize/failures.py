@@ -12,10 +12,10 @@ from PIL import Image
 from eval.embed import Embedder
 from eval.images import Boxes, ImageSource
 from eval.scoring import gathered_scores
-from eval.similarity import wrapped
 from eval.tasks.base import Task, check_images
 from eval.tasks.matching import MatchRow, embed_matches
 from eval.visualize.pages import NormalizedBox, draw_boxed, image_tag, with_box, write_page
+from eval.visualize.similarity import wrapped
 
 
 @dataclass
@@ -75,7 +75,7 @@ def write_failures(folder: Path, failures: list[Failure], title: str) -> list[Pa
 
 
 def _contact_sheet(path: Path, failures: list[Failure]) -> Path:
-    from eval.figures import require_matplotlib
+    from eval.visualize.figures import require_matplotlib
 
     require_matplotlib()
     from matplotlib.figure import Figure

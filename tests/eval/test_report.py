@@ -20,6 +20,7 @@ from eval.report.model_index import model_index_yaml
 from eval.report.paper import PAPER
 from eval.report.table import comparison_table, results_table
 from eval.results import Result, Score, load_result, save_result, write_results
+from eval.tasks import TASKS
 
 
 def make_result(value: float = 0.5, correct: np.ndarray | None = None, model: str = "mine") -> Result:
@@ -193,6 +194,8 @@ def test_model_index_is_what_the_hub_reads():
     parsed = yaml.safe_load(content)["model-index"][0]
     assert parsed["name"] == "me/model"
     assert parsed["results"][0]["metrics"][0]["value"] == 50.0
+    assert parsed["results"][0]["task"]["type"] == TASKS["fgovd"].hub_task == "zero-shot-image-classification"
+    assert {TASKS[name].hub_task for name in ("retrieval", "flickr30k", "dci")} == {"zero-shot-retrieval"}
     card = ModelCard(f"---\n{content}---\n# me/model\n")
     assert [entry.metric_value for entry in card.data.eval_results] == [50.0, 66.6]
 

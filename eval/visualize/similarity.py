@@ -52,7 +52,7 @@ def overlay(image: Image.Image, similarity: np.ndarray, opacity: float = 0.6) ->
     Returns:
         (H, W, 3) float32 in [0, 1].
     """
-    from eval.figures import require_matplotlib
+    from eval.visualize.figures import require_matplotlib
 
     colors = require_matplotlib().colormaps["viridis"]
     low, high = float(similarity.min()), float(similarity.max())
@@ -87,7 +87,7 @@ def similarity_figure(
     Raises:
         ValueError: no image, or lists of phrases that do not match the images.
     """
-    from eval.figures import require_matplotlib
+    from eval.visualize.figures import require_matplotlib
 
     require_matplotlib()
     from matplotlib.figure import Figure
