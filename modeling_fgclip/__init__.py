@@ -6,17 +6,19 @@ Everything in this folder that a family's model, processor or pipeline imports t
 
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
 )
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
+# Not from the top, where transformers 5.17 hides it without torchvision.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration_fgclip import FGCLIPConfig, FGCLIPTextConfig
 from .configuration_fgclip2 import FGCLIP2Config, FGCLIP2TextConfig, FGCLIP2VisionConfig
 from .full_texts import FullTexts, pack_full_texts
+from .image_processing_fgclip2 import FGCLIP2ImageProcessor
 from .modeling_fgclip import FGCLIPModel
 from .modeling_fgclip2 import FGCLIP2Model
 from .output import FGCLIPOutput
@@ -34,12 +36,11 @@ for config_class, model_class, processor_class in (
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
         auto_class.register(config_class, model_class, exist_ok=True)
     AutoProcessor.register(config_class, processor_class, exist_ok=True)
-if not getattr(AutoImageProcessor, "is_dummy", False):  # transformers 5.17 has none without torchvision
-    # Published repositories name an image processor of their own code.
-    AutoImageProcessor.register(FGCLIP2Config, slow_image_processor_class=Siglip2ImageProcessorPil, exist_ok=True)
+AutoImageProcessor.register(FGCLIP2Config, slow_image_processor_class=FGCLIP2ImageProcessor, exist_ok=True)
 
 __all__ = [
     "FGCLIP2Config",
+    "FGCLIP2ImageProcessor",
     "FGCLIP2Model",
     "FGCLIP2Processor",
     "FGCLIP2TextConfig",

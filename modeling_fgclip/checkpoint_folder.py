@@ -10,7 +10,8 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from . import modeling_fgclip, pipeline_fgclip, processing_fgclip
+from . import pipeline_fgclip
+from .family import FAMILIES, Family
 
 CUSTOM_PIPELINES = {
     pipeline_fgclip.TASK: {
@@ -43,31 +44,43 @@ SENTENCE_TRANSFORMERS = {
 }
 
 
-def code_files() -> list[Path]:
+def code_files(family: Family) -> list[Path]:
     """The files of this package that a checkpoint carries, found by following their relative imports."""
-    roots = [Path(module.__file__) for module in (modeling_fgclip, processing_fgclip, pipeline_fgclip)]
+    roots = [Path(module.__file__) for module in family.code]
     needed = {Path(file) for root in roots for file in get_relative_import_files(root)}
     return sorted({*roots, *needed})
 
 
-def add_integrations(folder: str | Path) -> None:
-    """Completes a folder written by `save_pretrained`: remote code, the region pipeline, sentence-transformers' files.
+def family_in(folder: str | Path) -> Family:
+    """The family of a checkpoint folder that `save_pretrained` wrote.
 
     Raises:
-        ValueError: where there is no FG-CLIP configuration.
+        ValueError: where there is no configuration of FG-CLIP or FG-CLIP 2.
     """
-    folder = Path(folder)
-    config_file = folder / "config.json"
+    config_file = Path(folder) / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
-    if config.get("model_type") != "fgclip":
+    if config.get("model_type") not in FAMILIES:
         raise ValueError(
             f"{folder} holds no FG-CLIP checkpoint: its config.json "
             + (f"says model_type {config.get('model_type')!r}." if config else "is missing.")
             + " Save model and processor there with `save_pretrained`, or convert with `python -m "
             "modeling_fgclip.convert`."
         )
+    return FAMILIES[config["model_type"]]
+
+
+def add_integrations(folder: str | Path) -> None:
+    """Completes a folder written by `save_pretrained`: remote code, the region pipeline, sentence-transformers' files.
+
+    Raises:
+        ValueError: where there is no configuration of FG-CLIP or FG-CLIP 2.
+    """
+    folder = Path(folder)
+    family = family_in(folder)
+    config_file = folder / "config.json"
+    config = read_json(config_file)
     write_json(config_file, {**config, "custom_pipelines": CUSTOM_PIPELINES})
-    for file in code_files():
+    for file in code_files(family):
         shutil.copyfile(file, folder / file.name)
     for name, content in SENTENCE_TRANSFORMERS.items():
         write_json(folder / name, content)
@@ -92,7 +105,7 @@ def repository_files(folder: str | Path) -> list[str]:
         "merges.txt",
         "README.md",
         *SENTENCE_TRANSFORMERS,
-        *(file.name for file in code_files()),
+        *(file.name for file in code_files(family_in(folder))),
     }
     names = [path.name for path in Path(folder).iterdir() if path.is_file()]
     return sorted(

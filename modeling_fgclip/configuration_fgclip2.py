@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import Siglip2Config, Siglip2TextConfig, Siglip2VisionConfig
 
+from .zero_shot_fgclip2 import register
+
 try:
     from transformers import PreTrainedConfig
 except ImportError as error:
@@ -29,6 +31,10 @@ _OTHER_FAMILIES = {
     "siglip": "This is a SigLIP of fixed resolution (SigLIP 2's fixed ones have this type too), whose patches are a "
     "convolution; start from a NaFlex checkpoint such as google/siglip2-base-patch16-naflex.",
 }
+
+
+# Here, because transformers chooses a pipeline's class after it has read the configuration and before the model's code.
+register()
 
 
 class FGCLIP2TextConfig(Siglip2TextConfig):

@@ -1,8 +1,10 @@
-"""Converts checkpoints: any CLIP or published FG-CLIP into this format, and back.
+"""Converts checkpoints: any CLIP, SigLIP 2 NaFlex or published FG-CLIP into this format, and back.
 
 python -m modeling_fgclip.convert openai/clip-vit-base-patch16 --output clip-fg       # any transformers CLIP
 python -m modeling_fgclip.convert qihoo360/fg-clip-large --output fg-large            # a published FG-CLIP
 python -m modeling_fgclip.convert laion/CLIP-ViT-B-16-laion2B-s34B-b88K --output fg   # an open_clip ViT
+python -m modeling_fgclip.convert google/siglip2-base-patch16-naflex --output fg2    # an FG-CLIP 2 of SigLIP 2
+python -m modeling_fgclip.convert qihoo360/fg-clip2-base --output fg2-base           # a published FG-CLIP 2
 python -m modeling_fgclip.convert fg-large --to published --output old-format         # for people on old code
 python -m modeling_fgclip.convert fg-large --to vision-tower --output tower           # the image encoder alone
 python -m modeling_fgclip.convert qihoo360/fg-clip-large --code-only --output overlay # our code for old weights
@@ -18,20 +20,26 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from safetensors.torch import load_file
-from transformers import CLIPImageProcessorPil, CLIPTokenizer
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPTokenizer
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from . import modeling_fgclip, modeling_fgclip2
 from .checked_loading import STORED_BUFFER
 from .checkpoint_folder import add_integrations
 from .configuration_fgclip import FGCLIPConfig
-from .modeling_fgclip import COPIED_PROJECTION, COPIED_TEMPERATURES, STRETCHED, FGCLIPModel
+from .family import FGCLIP, FGCLIP2, Family, family_of
+from .modeling_fgclip import FGCLIPModel
+from .modeling_fgclip2 import FGCLIP2Model
 from .open_clip_layout import CONFIG_FILE, WEIGHT_FILES, is_open_clip, read_open_clip
 from .processing_fgclip import FGCLIPProcessor
+from .processing_fgclip2 import FGCLIP2Processor
 from .published_format import write_code, write_published
 from .vision_tower import vision_tower
 
 CLIP_TOKENIZER = ("vocab.json", "merges.txt")
-_COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
+# What the first checkpoint of a family is made from.
+_ORIGINS = {"fgclip": "CLIP", "fgclip2": "SigLIP 2 NaFlex"}
 
 
 @dataclass
@@ -57,8 +65,10 @@ class Report:
 
 def load_any(
     source: str, revision: str | None = None, tokenizer: str | None = None, strip_prefix: str | None = None
-) -> tuple[FGCLIPModel, FGCLIPProcessor, Report]:
+) -> tuple[FGCLIPModel | FGCLIP2Model, FGCLIPProcessor | FGCLIP2Processor, Report]:
     """Loads an FG-CLIP from a folder or a repository of FG-CLIP (ours, published), transformers CLIP or open_clip.
+
+    An FG-CLIP 2 of FG-CLIP 2 (ours, published) or SigLIP 2 NaFlex.
 
     Args:
         tokenizer: where to take CLIP's tokenizer from, for a source that has none.
@@ -74,18 +84,24 @@ def load_any(
         return _from_open_clip(source, folder, tokenizer)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{source} holds neither config.json nor {CONFIG_FILE}; it is no CLIP checkpoint.")
+    family = family_of(folder)
     state = _stored_tensors(folder, source)
     stripped = {"state_dict": _without_prefix(state, strip_prefix, source)} if strip_prefix else {}
     place = None if strip_prefix else folder
-    model, loading = FGCLIPModel.from_pretrained(
+    model, loading = family.model.from_pretrained(
         place,
-        config=FGCLIPConfig.from_pretrained(folder),
+        config=family.config.from_pretrained(folder),
         dtype=torch.float32,
         output_loading_info=True,
         **stripped,
     )
-    report = _report(source, list(stripped.get("state_dict", state)), loading)
-    processor = FGCLIPProcessor.from_pretrained(folder) if tokenizer is None else _processor(model, folder, tokenizer)
+    report = _report(source, list(stripped.get("state_dict", state)), loading, family)
+    if tokenizer is None:
+        processor = family.processor.from_pretrained(folder)
+    elif family is FGCLIP2:
+        processor = _processor2(model, folder, tokenizer)
+    else:
+        processor = _processor(model, folder, tokenizer)
     return model.eval(), processor, report
 
 
@@ -119,7 +135,7 @@ def _from_open_clip(source: str, folder: Path, tokenizer: str | None) -> tuple[F
         dtype=torch.float32,
         output_loading_info=True,
     )
-    report = _report(source, list(state), loading, "open_clip ViT")
+    report = _report(source, list(state), loading, FGCLIP, "open_clip ViT")
     report.copied |= {"q_proj, k_proj, v_proj of each layer": "open_clip's fused attn.in_proj"}
     return model.eval(), _processor(model, folder, tokenizer, preprocessing), report
 
@@ -164,17 +180,29 @@ def _without_prefix(state: dict[str, torch.Tensor], prefix: str, source: str) ->
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _report(source: str, names: list[str], loading: dict, kind: str | None = None) -> Report:
+def _processor2(model: FGCLIP2Model, folder: Path, tokenizer: str) -> FGCLIP2Processor:
+    loaded = AutoTokenizer.from_pretrained(fetch(tokenizer, weights=False))
+    if loaded.pad_token_id != model.config.text_config.pad_token_id:
+        raise ValueError(
+            f"Received a tokenizer that pads with {loaded.pad_token_id}, for a model that reads padding as "
+            f"{model.config.text_config.pad_token_id}: it belongs to another model."
+        )
+    return FGCLIP2Processor(Siglip2ImageProcessorPil.from_pretrained(folder), loaded)
+
+
+def _report(source: str, names: list[str], loading: dict, family: Family, kind: str | None = None) -> Report:
     """Accounts for every tensor of a source that loaded."""
     missing = loading["missing_keys"]
+    own = modeling_fgclip2 if family is FGCLIP2 else modeling_fgclip
     if kind is None:
-        kind = "transformers CLIP" if missing else "FG-CLIP"
+        is_own = not missing or (family is FGCLIP2 and missing == set(modeling_fgclip2.TEMPERATURES))
+        kind = family.name if is_own else f"transformers {_ORIGINS[family.model_type]}"
     return Report(
         source,
         kind,
         mapped=[name for name in names if not name.endswith(STORED_BUFFER)],
-        stretched=[name for name in STRETCHED if name in missing],
-        copied={name: origin for name, origin in _COPIED.items() if name in missing},
+        stretched=[name for name in own.STRETCHED if name in missing],
+        copied={name: origin for name, origin in own.COPIED.items() if name in missing},
         dropped=[name for name in names if name.endswith(STORED_BUFFER)],
     )
 
@@ -187,6 +215,7 @@ def convert(
     tokenizer: str | None = None,
     dtype: torch.dtype = torch.float32,
     strip_prefix: str | None = None,
+    image_size: int | None = None,
 ) -> Report:
     """Loads `source` and writes it to `output` as "fgclip", "published" or "vision-tower"; see the command line."""
     model, processor, report = load_any(source, revision, tokenizer, strip_prefix)
@@ -195,8 +224,9 @@ def convert(
     if to == "published":
         write_published(model, processor, output)
     elif to == "vision-tower":
-        vision_tower(model).save_pretrained(output)
-        processor.image_processor.save_pretrained(output)
+        tower, images = vision_tower(model, processor, image_size)
+        tower.save_pretrained(output)
+        images.save_pretrained(output)
     else:
         model.save_pretrained(output)
         processor.save_pretrained(output)
@@ -211,7 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", help="folder or Hub id: FG-CLIP, transformers CLIP, or open_clip ViT")
+    parser.add_argument(
+        "source", help="folder or Hub id: FG-CLIP or FG-CLIP 2, transformers CLIP or SigLIP 2 NaFlex, or open_clip ViT"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder to write; must be empty or new")
     parser.add_argument("--to", choices=("fgclip", "published", "vision-tower"), default="fgclip")
     parser.add_argument(
@@ -219,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--revision", help="revision of the source on the Hub")
     parser.add_argument("--tokenizer", help="folder or Hub id of CLIP's tokenizer, if the source has none")
+    parser.add_argument("--image-size", type=int, help="side of the vision tower's square images (FG-CLIP 2)")
     parser.add_argument("--strip-prefix", metavar="PREFIX", help="take this away from the names of the tensors")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
@@ -238,7 +271,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         transformers_logging.set_verbosity_error()  # the report says what the loading report says
         dtype = getattr(torch, args.dtype)
-        print(convert(args.source, args.output, args.to, args.revision, args.tokenizer, dtype, args.strip_prefix))
+        print(
+            convert(
+                args.source,
+                args.output,
+                args.to,
+                args.revision,
+                args.tokenizer,
+                dtype,
+                args.strip_prefix,
+                args.image_size,
+            )
+        )
     print(f"Wrote {args.output}")
     if args.push:
         api = HfApi()

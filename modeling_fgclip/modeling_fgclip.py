@@ -24,6 +24,7 @@ STRETCHED = (
 # … and from another tensor.
 COPIED_PROJECTION = {"text_filip_projection.weight": "text_projection.weight"}
 COPIED_TEMPERATURES = {"logit_scale_finegraind": "logit_scale", "logit_scale_hardneg": "logit_scale"}
+COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
 
 
 class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):

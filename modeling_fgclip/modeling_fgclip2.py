@@ -7,6 +7,7 @@ from transformers import Siglip2Model
 from transformers import initialization as init
 
 from .boxes import check_boxes, pad_boxes
+from .checked_loading import CheckedLoading
 from .configuration_fgclip2 import FGCLIP2Config
 from .full_texts import TEXT_KINDS, FullTexts, text_kind
 from .initialization import InitializedAsTransformers
@@ -16,9 +17,29 @@ from .region_pooling import pool_ragged_regions
 from .siglip_text import FGCLIP2TextModel
 
 BoxesOfImages = torch.Tensor | list[torch.Tensor]
+# What `_init_weights` makes of the rest of a checkpoint: a constant, …
+TEMPERATURES = ("logit_scale_finegraind", "logit_scale_hardneg")
+# … the short text positions, …
+STRETCHED = (
+    "text_model.embeddings.position_embedding_ori.weight",
+    "text_model.embeddings.position_embedding_res.weight",
+)
+# … and the tensors of the heads that SigLIP 2 has.
+_LINEAR = ("weight", "bias")
+_POOLING = (
+    "probe",
+    "attention.in_proj_weight",
+    "attention.in_proj_bias",
+    *(f"{layer}.{part}" for layer in ("attention.out_proj", "layernorm", "mlp.fc1", "mlp.fc2") for part in _LINEAR),
+)
+COPIED = {
+    **{f"boxtext_head.{part}": f"text_model.head.{part}" for part in _LINEAR},
+    **{f"longtext_head.{part}": f"text_model.head.{part}" for part in _LINEAR},
+    **{f"dense_feature_head.{part}": f"vision_model.head.{part}" for part in _POOLING},
+}
 
 
-class FGCLIP2Model(InitializedAsTransformers, Siglip2Model):
+class FGCLIP2Model(CheckedLoading, InitializedAsTransformers, Siglip2Model):
     """FG-CLIP 2 dual encoder.
 
     Loads its own checkpoints, published FG-CLIP 2 ones, and any SigLIP 2 NaFlex checkpoint, whose positions are then
@@ -29,6 +50,8 @@ class FGCLIP2Model(InitializedAsTransformers, Siglip2Model):
 
     config: FGCLIP2Config
     config_class = FGCLIP2Config
+    # A published FG-CLIP 2 lacks temperatures, a SigLIP 2 all that is ours.
+    may_lack = (frozenset(TEMPERATURES), frozenset([*TEMPERATURES, *STRETCHED, *COPIED]))
 
     def __init__(self, config: FGCLIP2Config):
         # Past Siglip2Model, which would build its own encoders and initialize weights before the rest is here.
@@ -54,16 +77,11 @@ class FGCLIP2Model(InitializedAsTransformers, Siglip2Model):
             config = module.config
             init.constant_(module.logit_scale, config.logit_scale_init_value)
             init.constant_(module.logit_bias, config.logit_bias_init_value)
-            for scale in (module.logit_scale_finegraind, module.logit_scale_hardneg):
-                init.constant_(scale, config.fine_logit_scale_init_value)
+            for name in TEMPERATURES:
+                init.constant_(module.get_parameter(name), config.fine_logit_scale_init_value)
             # Also what makes the new heads out of a SigLIP 2 checkpoint, which has none.
-            for copy, origin in (
-                (module.boxtext_head, module.text_model.head),
-                (module.longtext_head, module.text_model.head),
-                (module.dense_feature_head, module.vision_model.head),
-            ):
-                for (_, new), (_, old) in zip(copy.named_parameters(), origin.named_parameters(), strict=True):
-                    init.copy_(new, old)
+            for name, origin in COPIED.items():
+                init.copy_(module.get_parameter(name), module.get_parameter(origin))
 
     @classmethod
     def from_siglip2(cls, siglip2: str | Siglip2Model, **kwargs) -> "FGCLIP2Model":

@@ -77,7 +77,9 @@ class RegionClassificationPipeline(Pipeline):
                 )
         labels = list(inputs["candidate_labels"])
         image = load_image(inputs["image"], timeout=timeout)
-        prepared = self.processor(images=image, text=labels, boxes=inputs["boxes"], box_format=box_format)
+        prepared = self.processor(
+            images=image, text=labels, boxes=inputs["boxes"], box_format=box_format, region_text=True
+        )
         prepared["pixel_values"] = prepared["pixel_values"].to(self.dtype)
         return {"candidate_labels": labels, **prepared}
 

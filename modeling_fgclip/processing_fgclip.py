@@ -51,6 +51,7 @@ class FGCLIPProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         boxes: Any = None,
         long_text: bool = False,
+        region_text: bool = False,
         box_format: str = "pixel",
         padding: bool | str = True,
         return_tensors: str = "pt",
@@ -68,6 +69,8 @@ class FGCLIPProcessor(ProcessorMixin):
             boxes: xyxy boxes of the images: for one image K boxes, for a list of images a list of N times K_i boxes.
             long_text: whether the texts are long captions (up to 248 tokens) or short ones (up to 77). Longer texts
                 are cut; one more than four times too long is refused.
+            region_text: whether the texts are phrases of regions: to FG-CLIP these are short texts, to FG-CLIP 2 a kind of
+                their own.
             box_format: "pixel" (of the original image) or "normalized" (0 to 1).
             padding: true pads to the longest text, "max_length" to the limit. Padding changes no feature.
             return_tensors: only "pt".
@@ -83,7 +86,8 @@ class FGCLIPProcessor(ProcessorMixin):
             ValueError: for an empty or far too long text, and for boxes that do not fit their images.
         """
         grouped = {**(common_kwargs or {}), **(images_kwargs or {}), **(text_kwargs or {})}
-        long_text, padding = grouped.get("long_text", long_text), grouped.get("padding", padding)
+        long_text, region_text = grouped.get("long_text", long_text), grouped.get("region_text", region_text)
+        padding = grouped.get("padding", padding)
         return_tensors = grouped.get("return_tensors", return_tensors)
         if return_tensors not in ("pt", None):
             raise ValueError(
@@ -93,6 +97,8 @@ class FGCLIPProcessor(ProcessorMixin):
             raise ValueError("Received neither images nor text; pass `images`, `text` or both.")
         if boxes is not None and images is None:
             raise ValueError("Received boxes without images; boxes are regions of images.")
+        if long_text and region_text:
+            raise ValueError("Received long_text and region_text; phrases of regions are short.")
         batch: dict[str, Any] = {}
         if text is not None:
             encoded = self.encode_texts([text] if isinstance(text, str) else text, long_text, refuse_far_over=True)

@@ -3,33 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch.nn import functional as F
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput, make_flat_list_of_images
 
 from .boxes import boxes_of_images, image_size
 from .full_texts import pad_ids
+from .image_processing_fgclip2 import IMAGE_INPUTS, as_fgclip2
 from .text_checks import check_length, check_texts
-
-try:
-    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
-except ImportError as error:
-    raise ImportError("FG-CLIP 2 needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
-
-IMAGE_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
 
 
 class FGCLIP2Processor(ProcessorMixin):
     """Prepares images, texts and boxes as FG-CLIP 2 was trained on them.
 
     Args:
-        image_processor: SigLIP 2's; images are resized by PIL, which the published numbers were made with.
+        image_processor: an [`FGCLIP2ImageProcessor`], or SigLIP 2's, of which one is made.
         tokenizer: SigLIP 2's (Gemma). Texts are lower-cased here, since the tokenizer alone may not.
         short_text_length: tokens of captions and phrases of regions.
         long_text_length: tokens of long captions.
-        patch_budgets: an image gets the smallest of these that holds the whole patches of its own size, or the last.
-        max_num_patches: one budget for all images instead.
     """
 
     def __init__(
@@ -38,25 +28,11 @@ class FGCLIP2Processor(ProcessorMixin):
         tokenizer: Any = None,
         short_text_length: int = 64,
         long_text_length: int = 196,
-        patch_budgets: Sequence[int] = (128, 256, 576, 784, 1024),
-        max_num_patches: int | None = None,
         **kwargs: Any,
     ):
         self.short_text_length = short_text_length
         self.long_text_length = long_text_length
-        self.patch_budgets = sorted(patch_budgets)
-        self.max_num_patches = max_num_patches
-        if not self.patch_budgets or self.patch_budgets[0] < 1:
-            raise ValueError(f"patch_budgets must be positive numbers of patches, got {list(patch_budgets)}.")
-        if max_num_patches is not None:
-            _check_budget(max_num_patches)
-        super().__init__(_by_pil(image_processor), tokenizer, **kwargs)
-
-    def patch_budget(self, width: int, height: int) -> int:
-        """Patches that an image of this size is given: it is scaled, up as well, until its grid fills them."""
-        patch = self.image_processor.patch_size
-        own = (width // patch) * (height // patch)
-        return next((budget for budget in self.patch_budgets if own <= budget), self.patch_budgets[-1])
+        super().__init__(None if image_processor is None else as_fgclip2(image_processor), tokenizer, **kwargs)
 
     def __call__(
         self,
@@ -126,7 +102,7 @@ class FGCLIP2Processor(ProcessorMixin):
         if images is not None:
             single = not isinstance(images, (list, tuple))
             image_list = make_flat_list_of_images(images)
-            batch |= self._prepare_images(image_list, max_num_patches)
+            batch |= self.image_processor(image_list, max_num_patches=max_num_patches, return_tensors="pt")
             if boxes is not None:
                 batch["boxes"], batch["box_mask"] = boxes_of_images(
                     [image_size(image) for image in image_list], [boxes] if single else boxes, box_format
@@ -153,58 +129,9 @@ class FGCLIP2Processor(ProcessorMixin):
     def _text_length(self, long_text: bool) -> int:
         return self.long_text_length if long_text else self.short_text_length
 
-    def _prepare_images(self, images: list, max_num_patches: int | None) -> dict[str, torch.Tensor]:
-        """One image at a time, each with its own budget, then padded to the largest."""
-        if max_num_patches is None:
-            max_num_patches = self.max_num_patches
-        else:
-            _check_budget(max_num_patches)
-        prepared = []
-        for image in images:
-            budget = max_num_patches or self.patch_budget(*image_size(image))
-            prepared.append(self.image_processor(images=[image], max_num_patches=budget, return_tensors="pt"))
-        most = max(len(image["pixel_values"][0]) for image in prepared)
-        return {
-            name: torch.cat(
-                [_padded(image[name], most) if name != "spatial_shapes" else image[name] for image in prepared]
-            )
-            for name in IMAGE_INPUTS
-        }
-
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", *IMAGE_INPUTS, "boxes", "box_mask"]
-
-
-def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """(1, P, …) with zeros up to (1, length, …)."""
-    return F.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, length - tensor.shape[1]))
-
-
-def _check_budget(max_num_patches: int) -> None:
-    if max_num_patches < 1:
-        raise ValueError(f"max_num_patches must be at least 1, got {max_num_patches}.")
-
-
-def _by_pil(image_processor: Any) -> Any:
-    """The same image processor by PIL, which also turns every mode into RGB."""
-    if image_processor is None:
-        return None
-    if not hasattr(image_processor, "patch_size"):
-        raise ValueError(
-            f"Received a {type(image_processor).__name__}; FG-CLIP 2 cuts images into patches with SigLIP 2's NaFlex "
-            "image processor (Siglip2ImageProcessor)."
-        )
-    settings = image_processor.to_dict()
-    for name in (
-        "image_processor_type",
-        "feature_extractor_type",
-        "auto_map",
-        "do_convert_rgb",
-        "dynamic_max_patches",
-    ):
-        settings.pop(name, None)
-    return Siglip2ImageProcessorPil(**settings, do_convert_rgb=True)
 
 
 FGCLIP2Processor.register_for_auto_class()

@@ -12,9 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessorPil
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-from modeling_fgclip import FGCLIP2Config, FGCLIP2Model, FGCLIP2Processor, FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip import (
+    FGCLIP2Config,
+    FGCLIP2ImageProcessor,
+    FGCLIP2Model,
+    FGCLIP2Processor,
+    FGCLIPConfig,
+    FGCLIPModel,
+    FGCLIPProcessor,
+)
 from training.data.tokenizer import train_siglip_tokenizer, train_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -117,7 +124,7 @@ def golden_model2() -> FGCLIP2Model:
 
 def make_fgclip2_processor() -> FGCLIP2Processor:
     tokenizer = train_siglip_tokenizer([*CAPTIONS * 2, "一只狗在草地上跑", "一只狗在沙发上睡觉"], vocab_size=500)
-    return FGCLIP2Processor(Siglip2ImageProcessorPil(), tokenizer, patch_budgets=(16, 24, 36))
+    return FGCLIP2Processor(FGCLIP2ImageProcessor(patch_budgets=[16, 24, 36]), tokenizer)
 
 
 def make_tiny_fgclip2(processor: FGCLIP2Processor) -> FGCLIP2Model:

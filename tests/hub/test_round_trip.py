@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.checkpoint_folder import code_files
+from modeling_fgclip.family import FGCLIP
 
 REPO = "tester/tiny-fgclip"
 LABELS = ["a red star", "a blue circle", "a large green square"]
@@ -50,7 +51,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_repository_holds_what_is_needed_and_nothing_else(hub, published):
     files = hub.files(REPO)
-    expected = {path.name for path in code_files()} | {
+    expected = {path.name for path in code_files(FGCLIP)} | {
         "README.md",
         "config.json",
         "model.safetensors",

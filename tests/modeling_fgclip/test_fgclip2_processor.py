@@ -3,9 +3,8 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 from transformers import AutoProcessor, CLIPImageProcessorPil
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-from modeling_fgclip import FGCLIP2Processor
+from modeling_fgclip import FGCLIP2ImageProcessor, FGCLIP2Processor
 
 
 def image(width: int, height: int, color: str = "red") -> Image.Image:
@@ -28,7 +27,7 @@ def test_budget_is_the_images_own(fgclip2_processor):
 def test_a_given_budget_is_obeyed(fgclip2_processor):
     assert fgclip2_processor(images=image(300, 300), max_num_patches=9)["pixel_values"].shape[1] == 9
     assert fgclip2_processor(images=image(9, 9), images_kwargs={"max_num_patches": 49})["pixel_values"].shape[1] == 49
-    fixed = FGCLIP2Processor(Siglip2ImageProcessorPil(), fgclip2_processor.tokenizer, max_num_patches=25)
+    fixed = FGCLIP2Processor(FGCLIP2ImageProcessor(max_num_patches=25), fgclip2_processor.tokenizer)
     assert fixed(images=[image(300, 20), image(9, 9)])["pixel_values"].shape == (2, 25, 768)
     assert fixed(images=image(300, 20), max_num_patches=4)["pixel_values"].shape[1] == 4
 
@@ -66,7 +65,11 @@ def test_saved_and_loaded_by_auto_processor(fgclip2_processor, tmp_path):
     fgclip2_processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert isinstance(loaded, FGCLIP2Processor)
-    assert (loaded.patch_budgets, loaded.short_text_length, loaded.long_text_length) == ([16, 24, 36], 64, 196)
+    assert (loaded.image_processor.patch_budgets, loaded.short_text_length, loaded.long_text_length) == (
+        [16, 24, 36],
+        64,
+        196,
+    )
     arguments = {"images": image(30, 20, "blue"), "text": "a light red wooden Star"}
     for name, value in fgclip2_processor(**arguments).items():
         assert torch.equal(loaded(**arguments)[name], value)
@@ -96,6 +99,6 @@ def test_bad_input_is_refused(fgclip2_processor, arguments, message):
 
 def test_bad_settings_are_refused(fgclip2_processor):
     with pytest.raises(ValueError, match="patch_budgets"):
-        FGCLIP2Processor(Siglip2ImageProcessorPil(), fgclip2_processor.tokenizer, patch_budgets=[])
+        FGCLIP2ImageProcessor(patch_budgets=[])
     with pytest.raises(ValueError, match="Siglip2ImageProcessor"):
         FGCLIP2Processor(CLIPImageProcessorPil(), fgclip2_processor.tokenizer)

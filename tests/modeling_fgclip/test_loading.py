@@ -112,8 +112,8 @@ def test_region_pipeline_refuses(arguments, message, tiny_model, processor, imag
 
 
 @torch.no_grad()
-def test_vision_tower_inside_llava(tiny_model):
-    tower = vision_tower(tiny_model)
+def test_vision_tower_inside_llava(tiny_model, processor):
+    tower, _ = vision_tower(tiny_model, processor)
     language = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=100
     )

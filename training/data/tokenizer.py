@@ -79,5 +79,6 @@ def train_siglip_tokenizer(
         bos_token=start,
         unk_token=unknown,
         padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
         model_max_length=model_max_length,
     )
