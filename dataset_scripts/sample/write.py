@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from dataset_scripts.sample.captions import expression, long_caption, long_expression, short_caption
+from dataset_scripts.sample.captions import expression, free_expression, long_caption, short_caption
 from dataset_scripts.sample.negatives import draw_slots, other_objects, replace_slots
 from dataset_scripts.sample.render import PlacedBox, render
 from dataset_scripts.sample.scene import SceneObject, draw_scene
@@ -63,7 +63,7 @@ def _region(rng: np.random.Generator, thing: SceneObject, box: PlacedBox, size: 
     return {
         "bbox": [*corners, 1.0],
         "short_expr": expression(thing.appearance),
-        "long_expr": long_expression(thing),
+        "long_expr": free_expression(thing, rng),
         "flag_short_neg": 1,
         "short_expr_negs": {str(number): expression(looks) for number, looks in enumerate(wrong)},
     }
@@ -191,7 +191,7 @@ def _write_instances(path: Path, test: list[dict[str, Any]], size: int) -> None:
                 "area": box["area"],
                 "iscrowd": 0,
             }
-            for number, (image_id, box) in enumerate(boxes)
+            for number, (image_id, box) in enumerate(boxes, 1)  # COCO's evaluation takes 0 for "unmatched"
         ],
         "categories": [{"id": number + 1, "name": name} for number, name in enumerate(SHAPES)],
     }

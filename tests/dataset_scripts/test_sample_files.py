@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from PIL import Image
 
 from dataset_scripts.sample import generate_sample
 from dataset_scripts.sample.captions import parse
-from dataset_scripts.sample.vocabulary import HELD_OUT, SHAPES
+from dataset_scripts.sample.vocabulary import COLOR_NAMES, HELD_OUT, MATERIALS, SHAPES
 
 TRAIN, TEST, SIZE = 260, 270, 64
 FILES = {
@@ -94,18 +95,39 @@ def test_training_and_test_share_no_combination_in_positives_or_negatives(sample
     assert len(train) > 2000  # the sample is large enough for the sets to mean something
 
 
-def test_long_captions_and_long_expressions_name_only_what_is_there(sample: Path) -> None:
+FREE = re.compile(
+    rf"an? ((?P<size>small|large) )?((?P<color>{'|'.join(COLOR_NAMES)}) )?((?P<material>{'|'.join(MATERIALS)}) )?"
+    r"(?P<shape>\w+)( with an? (?P<border>[\w ]+) border)?( at the (?P<position>[\w ]+))?"
+)
+
+
+def test_captions_and_free_expressions_name_only_what_is_there(sample: Path) -> None:
+    said = Counter()
     for record in _records(sample / "train"):
         for region in record["bbox_info"]:
             words = region["short_expr"].split(" ", 1)[1]
             assert words in record["caption"]
             assert words.split(" with ")[0] in record["short_caption"]
-            assert words in region["long_expr"]
+            looks = parse(region["short_expr"])
             x1, y1, x2, y2, _ = region["bbox"]
             vertical = "top" if (y1 + y2) / 2 < 0.5 else "bottom"
             horizontal = "left" if (x1 + x2) / 2 < 0.5 else "right"
-            assert region["long_expr"].endswith(f" at the {vertical} {horizontal}")
-            assert region["long_expr"].startswith("a large" if max(x2 - x1, y2 - y1) > 0.4 else "a small")
+            truth = {
+                "size": "large" if max(x2 - x1, y2 - y1) > 0.4 else "small",
+                "color": COLOR_NAMES[looks.color],
+                "material": MATERIALS[looks.material],
+                "shape": SHAPES[looks.shape],
+                "border": COLOR_NAMES[looks.border],
+                "position": f"{vertical} {horizontal}",
+            }
+            named = {slot: word for slot, word in FREE.fullmatch(region["long_expr"]).groupdict().items() if word}
+            assert named.items() <= truth.items()
+            said.update(named.keys())
+            said["nothing but the shape"] += len(named) == 1
+    share = {slot: count / said["shape"] for slot, count in said.items()}
+    expected = {"size": 0.3, "color": 0.5, "material": 0.5, "border": 0.5, "position": 0.3}
+    assert {slot: share[slot] for slot in expected} == pytest.approx(expected, abs=0.06)
+    assert share["nothing but the shape"] == pytest.approx(0.7**2 * 0.5**3, abs=0.03)
 
 
 def test_boxes_are_tight_around_the_drawn_objects_and_never_overlap(sample: Path) -> None:
@@ -162,6 +184,8 @@ def test_coco_instances_hold_the_same_boxes(sample: Path) -> None:
     files = {image["id"]: image["file_name"] for image in content["images"]}
     rows = {(row["img_path"], tuple(row["bbox"])): row for row in _rows(sample, "h_attributes_llava")}
     assert len(content["annotations"]) == len(rows)
+    # COCO's evaluation writes the id of the matched annotation, and 0 for none.
+    assert [annotation["id"] for annotation in content["annotations"]] == list(range(1, len(rows) + 1))
     for annotation in content["annotations"]:
         assert (sample / "test" / "images" / files[annotation["image_id"]]).is_file()
         row = rows[files[annotation["image_id"]], tuple(annotation["bbox"])]
