@@ -53,6 +53,13 @@ class DataArguments:
             "choices": ["skip", "raise"],
         },
     )
+    verify_shards: bool = field(
+        default=True,
+        metadata={
+            "help": "Compare each shard with the SHA-256 in its manifest when a process first opens it; a file that is "
+            "another one counts as damaged."
+        },
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Use only this many records, for a trial."})
     max_regions: int = field(default=4, metadata={"help": "Regions taken from an image (published: 4)."})
     short_caption_prefix: str = field(
@@ -118,7 +125,10 @@ class FGCLIPTrainingArguments(TrainingArguments):
         },
     )
     mask_duplicates: bool = field(
-        default=False, metadata={"help": "Equal captions or phrases in a batch are no negatives of each other."}
+        default=False,
+        metadata={
+            "help": "Captions of equal pictures, and equal captions or phrases, are no negatives of each other."
+        },
     )
     gradient_caching: bool = field(
         default=False,

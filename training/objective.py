@@ -19,7 +19,8 @@ class Objective:
     Args:
         terms: of the losses, by `parse_losses` or one's own.
         regional_over_ranks: whether a region's negatives come from all ranks or, as published, from its own alone.
-        mask_duplicates: whether pairs with equal texts are no negatives of each other (published: they are).
+        mask_duplicates: whether pairs with equal texts, or of equal pictures, are no negatives of each other (published:
+            they are). Regions of one picture stay negatives of each other, as they are within a record.
     """
 
     def __init__(self, terms: Sequence[Term], regional_over_ranks: bool = True, mask_duplicates: bool = False):
@@ -40,6 +41,7 @@ class Objective:
         """Settings of the collator: what is not needed is not prepared."""
         return {
             "max_regions": max_regions if self.uses_regions else 0,
+            "identify_pictures": self.mask_duplicates,
             "crops": bool(self.needs & {"crops", "teacher"}),
             "texts": "texts" in self.needs,
         }

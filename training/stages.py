@@ -86,12 +86,18 @@ def _records(data: DataArguments, arguments: FGCLIPTrainingArguments) -> Dataset
     sources = ", ".join(data.train_data)
     if not data.streaming:
         with arguments.main_process_first(desc="reading the training data"):
-            records = load_records(data.train_data, data.max_samples, data.on_bad)
+            records = load_records(data.train_data, data.max_samples, data.on_bad, data.verify_shards)
         logger.info("Training on %d records: %s", len(records), sources)
         return records
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     stream = load_stream(
-        data.train_data, data.data_weights, seed, arguments.process_index, arguments.world_size, data.on_bad
+        data.train_data,
+        data.data_weights,
+        seed,
+        arguments.process_index,
+        arguments.world_size,
+        data.on_bad,
+        data.verify_shards,
     )
     if stream.is_endless and arguments.max_steps <= 0:
         raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+import xxhash
 from PIL import Image
 
 from modeling_fgclip import FGCLIPProcessor, PackedTexts, pack_texts
@@ -46,6 +47,7 @@ class FGCLIPCollator:
         max_regions: regions taken from an image, at random if it has more (published: 4); 0 for stage 1.
         short_caption_prefix: put before short captions, as published.
         augmentation: applied to image and boxes.
+        identify_pictures: whether `picture_hash` is made, by which equal pictures are known.
         seed: of the choice of captions, regions and expressions, and of augmentation.
         crops: whether each region is also cut out and enlarged to an image of its own.
         texts: whether any loss reads texts; if not, they are not tokenized.
@@ -55,6 +57,7 @@ class FGCLIPCollator:
     max_regions: int = 4
     short_caption_prefix: str = "a photo of "
     augmentation: Augmentation | None = None
+    identify_pictures: bool = False
     seed: int = 0
     crops: bool = False
     texts: bool = True
@@ -70,7 +73,7 @@ class FGCLIPCollator:
         """Returns a batch of B images, N distinct texts and R regions with hard negatives.
 
         - `pixel_values` (B, 3, S, S); `packed_texts`, N texts; `source_ids`, B strings
-        - `text_hash` (N,): equal for equal texts, on any rank
+        - `text_hash` (N,): equal for equal texts, on any rank; `picture_hash` (B,), if wanted, for equal pictures
         - `long_index`, `short_index` (B,): rows of the captions among the texts, -1 for a missing one
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
           `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
@@ -80,6 +83,7 @@ class FGCLIPCollator:
         generators = [
             random.Random(f"{self.seed}/{record.get('draw', 0)}/{record['source_id']}") for record in records
         ]
+        pictures = [_picture_hash(record["image"]) for record in records] if self.identify_pictures else None
         if self.augmentation is not None:
             records = [self.augmentation(record, rng) for record, rng in zip(records, generators, strict=True)]
         texts = TextTable()
@@ -91,6 +95,8 @@ class FGCLIPCollator:
             ),
             "source_ids": [record["source_id"] for record in records],
         }
+        if pictures is not None:
+            batch["picture_hash"] = torch.tensor(pictures)
         if self.max_regions:
             batch |= self._regions(records, generators, texts)
         if not texts.rows:
@@ -168,6 +174,11 @@ def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
     width, height = image.size
     left, top = min(math.floor(box[0] * width), width - 1), min(math.floor(box[1] * height), height - 1)
     return image.crop((left, top, max(math.ceil(box[2] * width), left + 1), max(math.ceil(box[3] * height), top + 1)))
+
+
+def _picture_hash(image: Image.Image) -> int:
+    """63 bits of size and pixels."""
+    return xxhash.xxh3_64_intdigest(f"{image.size} {image.mode} ".encode() + image.tobytes()) >> 1
 
 
 def _hash(text: str) -> int:

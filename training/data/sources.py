@@ -10,15 +10,18 @@ from dataset_scripts import load_training_data
 from dataset_scripts.streaming import TrainingStream
 
 
-def load_records(roots: Sequence[str], max_samples: int | None = None, on_bad: str = "skip") -> Dataset:
+def load_records(
+    roots: Sequence[str], max_samples: int | None = None, on_bad: str = "skip", verify: bool = True
+) -> Dataset:
     """Map-style records of one or several sources, concatenated.
 
     Args:
         roots: folders, globs of folders or URLs: FineHARD's published layout or shards (see `load_training_data`).
         max_samples: only so many, for a trial.
         on_bad: what is damaged is counted and passed over ("skip") or a ValueError ("raise").
+        verify: compare shards with the SHA-256 of their manifest.
     """
-    records = load_training_data(_expanded(roots), on_bad=on_bad)
+    records = load_training_data(_expanded(roots), on_bad=on_bad, verify=verify)
     return records.select(range(min(max_samples, len(records)))) if max_samples else records
 
 
@@ -29,15 +32,23 @@ def load_stream(
     rank: int,
     world_size: int,
     on_bad: str = "skip",
+    verify: bool = True,
 ) -> TrainingStream:
     """This rank's records of one or several sources, read as they are needed.
 
     Args:
-        roots, on_bad: as in [`load_records`].
+        roots, on_bad, verify: as in [`load_records`].
         weights: how much each source gives; None: every record once an epoch.
     """
     return load_training_data(
-        _expanded(roots), weights, streaming=True, seed=seed, rank=rank, world_size=world_size, on_bad=on_bad
+        _expanded(roots),
+        weights,
+        streaming=True,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        on_bad=on_bad,
+        verify=verify,
     )
 
 

@@ -95,6 +95,8 @@ def merge_targets(batches: Sequence[Batch], device: torch.device) -> Batch:
                 merged.setdefault(name, []).append(batch[name] + regions)
         if "region_index" in batch:
             regions += batch["region_index"].numel()
-        merged.setdefault("text_hash", []).append(batch["text_hash"])
+        for name in ("text_hash", "picture_hash"):
+            if name in batch:
+                merged.setdefault(name, []).append(batch[name])
         texts += len(batch["text_hash"])
     return {name: torch.cat(values).to(device) for name, values in merged.items()}

@@ -1,5 +1,7 @@
 """Symmetric InfoNCE over the pairs of all ranks, which the global and the regional loss share."""
 
+import functools
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -42,7 +44,7 @@ def contrastive_loss(
             same n.
         scale: inverse temperature, a scalar tensor.
         valid: (n,) bool, false for rows that are padding: neither pairs nor negatives.
-        identity: (n,) integers; pairs of equal identity are no negatives of each other (published: none).
+        identity: (n,) or (n, k) integers; pairs that are equal in any of k are no negatives of each other (published: none).
         over_ranks: whether negatives come from all ranks or from this one alone.
         max_logits: similarities held at once; the gradient is the same for any number.
 
@@ -64,6 +66,14 @@ def contrastive_loss(
     return mean_over_ranks((from_first + from_second) / 2, valid)
 
 
+def are_alike(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """(n, m) whether two identities, (n,) and (m,) or (n, k) and (m, k), are equal, or equal in any of k."""
+    if first.dim() == 1:
+        return first.unsqueeze(1) == second
+    columns = zip(first.unbind(1), second.unbind(1), strict=True)
+    return functools.reduce(torch.logical_or, (mine.unsqueeze(1) == other for mine, other in columns))
+
+
 class _Keys:
     """Which of m keys count for each of n queries."""
 
@@ -75,9 +85,9 @@ class _Keys:
         own_identity: torch.Tensor | None,
     ):
         self.valid = valid  # (m,)
-        self.identity = identity  # (m,)
+        self.identity = identity  # (m,) or (m, k)
         self.own = own  # (n,) each query's own place among the keys
-        self.own_identity = own_identity  # (n,)
+        self.own_identity = own_identity  # (n,) or (n, k)
 
     def log_sum_exp(self, queries: torch.Tensor, keys: torch.Tensor, max_logits: int) -> torch.Tensor:
         """(n,) log-sum-exp of the (n, m) products over the keys that count."""
@@ -94,7 +104,7 @@ class _Keys:
         excluded = ~self.valid
         if self.identity is not None:
             place = torch.arange(len(keys), device=keys.device)
-            alike = self.own_identity[chunk].unsqueeze(1) == self.identity
+            alike = are_alike(self.own_identity[chunk], self.identity)
             excluded = excluded | (alike & (self.own[chunk].unsqueeze(1) != place))
         logits = queries @ keys.t()
         # The lowest number and not -inf, which would give NaN gradients where no key is valid.

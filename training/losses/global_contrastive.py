@@ -22,7 +22,7 @@ def global_contrastive_loss(
         image, long_text, short_text: (B, D), L2-normalized.
         scale: inverse temperature of the global loss.
         has_long, has_short: (B,) bool, false for an image without that caption.
-        long_identity, short_identity: (B,) integers; equal captions are then no negatives of each other.
+        long_identity, short_identity: (B,) or (B, k) integers; pairs that are equal in any of k are no negatives of each other.
     """
     from_long = contrastive_loss(image, long_text, scale, has_long, long_identity)
     return from_long + contrastive_loss(image, short_text, scale, has_short, short_identity)
@@ -31,7 +31,7 @@ def global_contrastive_loss(
 def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
     long_text, has_long = step.texts("long_index")
     short_text, has_short = step.texts("short_index")
-    identities = step.identity("long_index"), step.identity("short_index")
+    identities = step.caption_identity("long_index"), step.caption_identity("short_index")
     return global_contrastive_loss(
         step.output.image_embeds, long_text, short_text, scale, has_long, has_short, *identities
     )

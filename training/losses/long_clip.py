@@ -34,6 +34,8 @@ def long_clip_loss(
     has_long: torch.Tensor | None = None,
     has_short: torch.Tensor | None = None,
     components: int = COMPONENTS,
+    long_identity: torch.Tensor | None = None,
+    short_identity: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The sum of both InfoNCE losses, each the mean of both directions.
 
@@ -42,15 +44,26 @@ def long_clip_loss(
         scale: inverse temperature.
         has_long, has_short: (B,) bool, false for an image without that caption.
         components: that a short caption is to describe.
+        long_identity, short_identity: as in `global_contrastive_loss`.
     """
-    from_long = contrastive_loss(image, long_text, scale, has_long)
-    return from_long + contrastive_loss(principal_part(image, components), short_text, scale, has_short)
+    from_long = contrastive_loss(image, long_text, scale, has_long, long_identity)
+    part = principal_part(image, components)
+    return from_long + contrastive_loss(part, short_text, scale, has_short, short_identity)
 
 
 def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
     long_text, has_long = step.texts("long_index")
     short_text, has_short = step.texts("short_index")
-    return long_clip_loss(step.output.image_embeds, long_text, short_text, scale, has_long, has_short)
+    return long_clip_loss(
+        step.output.image_embeds,
+        long_text,
+        short_text,
+        scale,
+        has_long,
+        has_short,
+        long_identity=step.caption_identity("long_index"),
+        short_identity=step.caption_identity("short_index"),
+    )
 
 
 # Zhang et al., ECCV 2024 ("primary component matching"), instead of the global loss: `--losses long_clip`. As in their

@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from training.distributed import gather, rank, sum_over_ranks, world_size
 
-from .contrastive import MAX_LOGITS
+from .contrastive import MAX_LOGITS, are_alike
 
 
 def sigmoid_contrastive_loss(
@@ -24,7 +24,7 @@ def sigmoid_contrastive_loss(
         image, text: (B, D) of this rank, L2-normalized; row i of both belongs together. Every rank has the same B.
         scale, bias: scalar tensors.
         valid: (B,) bool, false for an image without this caption: it asks nothing, neither does its row of `text`.
-        identity: (B,) integers; texts of equal identity are no negatives of each other's images.
+        identity: (B,) or (B, k) integers; texts that are equal in any of k are no negatives of each other's images.
         max_logits: similarities held at once; the gradient is the same for any number.
 
     Returns:
@@ -41,7 +41,7 @@ def sigmoid_contrastive_loss(
         is_pair = own[chunk].unsqueeze(1) == place
         counted = valid[chunk].unsqueeze(1) & texts_valid
         if identities is not None:
-            counted = counted & (is_pair | (identity[chunk].unsqueeze(1) != identities))
+            counted = counted & (is_pair | ~are_alike(identity[chunk], identities))
         logits = scale * (images @ texts.t()) + bias
         return torch.where(counted, F.softplus(torch.where(is_pair, -logits, logits)), 0).sum()
 

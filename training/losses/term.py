@@ -34,7 +34,7 @@ class Step:
         output: of the model.
         batch: of [`~training.data.collator.FGCLIPCollator`]; of several batches with gradient caching.
         regional_over_ranks: whether a region's negatives come from all ranks or from its own.
-        mask_duplicates: whether pairs with equal texts are no negatives of each other.
+        mask_duplicates: whether pairs with equal texts, or of equal pictures, are no negatives of each other.
     """
 
     output: StepOutput
@@ -50,6 +50,11 @@ class Step:
     def identity(self, index: str) -> torch.Tensor | None:
         """(…) equal for equal texts; None where duplicates count as negatives."""
         return self.batch["text_hash"][self.batch[index].clamp(min=0)] if self.mask_duplicates else None
+
+    def caption_identity(self, index: str) -> torch.Tensor | None:
+        """(B, 2) of the captions and of the pictures; None where duplicates count as negatives."""
+        texts = self.identity(index)
+        return None if texts is None else torch.stack([texts, self.batch["picture_hash"]], dim=-1)
 
     def cropped_regions(self) -> torch.Tensor:
         """(R, D) embeddings of the regions that were cropped, from the dense features."""

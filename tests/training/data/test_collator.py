@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.training.records import make_record
+from training.data.augmentation import Augmentation
 from training.data.collator import NO_TEXT, FGCLIPCollator
 
 
@@ -84,3 +85,33 @@ def test_randomness_depends_on_seed_draw_and_record_alone(processor):
     assert torch.equal(first["boxes"], again["boxes"].flip(0))
     later = FGCLIPCollator(processor)([{**record, "draw": 1} for record in records])
     assert not torch.equal(first["boxes"], later["boxes"])
+
+
+def test_one_of_several_short_captions_is_drawn_a_visit(processor):
+    captions = [f"a photo of a bird {number}" for number in range(5)]
+    record = {**make_record(0, regions=9), "short_captions": captions}
+    collate = FGCLIPCollator(processor, short_caption_prefix="")
+
+    def drawn(record):
+        batch = collate([record])
+        return decoded(processor, batch)[batch["short_index"][0]]
+
+    visits = [drawn({**record, "draw": draw}) for draw in range(60)]
+    assert visits == [drawn({**record, "draw": draw}) for draw in range(60)]
+    counts = {caption: visits.count(caption) for caption in captions}
+    assert min(counts.values()) >= 5  # of 12 expected
+    # A single caption takes nothing from the record's randomness.
+    none, one = ({**record, "short_captions": captions[:number]} for number in (0, 1))
+    assert torch.equal(collate([none])["boxes"], collate([one])["boxes"])
+
+
+def test_equal_pictures_are_known_by_their_pixels(processor):
+    records = [make_record(number) for number in range(4)]
+    records[2]["image"] = records[0]["image"].copy()
+    records[3]["image"] = records[1]["image"].transpose(0)  # as many pixels of the same values
+    collate = FGCLIPCollator(processor, augmentation=Augmentation(flip=0.5, min_crop=0.5), identify_pictures=True)
+    hashes = collate(records)["picture_hash"].tolist()
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes)) == 3
+    assert hashes == collate([{**record, "draw": 1} for record in records])["picture_hash"].tolist()
+    assert "picture_hash" not in FGCLIPCollator(processor)(records)

@@ -99,6 +99,18 @@ def test_chunks_change_neither_loss_nor_gradient(max_logits):
     assert_close(results[1], results[0])
 
 
+def test_pairs_that_are_alike_in_any_way_are_no_negatives():
+    """Texts 0 and 2 are equal, pictures 1 and 2 are: 2 is nobody's negative but that of 3."""
+    first, second = embeddings(4, 8), embeddings(4, 8)
+    identity = torch.tensor([[5, 1], [6, 2], [5, 2], [7, 3]])
+    loss = contrastive_loss(first, second, SCALE, identity=identity)
+    logits = SCALE * first @ second.T
+    for one, other in ((0, 2), (1, 2)):
+        logits[one, other] = logits[other, one] = -torch.inf
+    target = torch.arange(4)
+    assert_close(loss, (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2)
+
+
 def test_duplicates_are_no_negatives():
     """Pairs 0 and 2 share their text: each is scored as if the other were not there."""
     first, second = embeddings(4, 8), embeddings(4, 8)
