@@ -62,11 +62,12 @@ _INVISIBLE = (
 )
 # How tables and programs write "no value".
 _NO_VALUE = {"nan", "none", "null", "<na>", "n/a", "#n/a", "na"}
+_LONGEST_NO_VALUE = max(map(len, _NO_VALUE))
 
 
 def _says_nothing(text: str) -> bool:
     """Whether a text without surrounding blanks is none."""
-    return not text or (len(text) <= 4 and text.casefold() in _NO_VALUE)
+    return not text or (len(text) <= _LONGEST_NO_VALUE and text.casefold() in _NO_VALUE)
 
 
 def is_missing(value: object) -> bool:
@@ -80,6 +81,14 @@ def clean_text(value: object, kind: str, where: str, report: Report) -> str | No
     """The text without what is invisible around it; None if it is missing or unusable, which is counted (None is not)."""
     if value is None:
         return None
+    if (
+        type(value) is str
+        and value.isascii()
+        and len(value) > _LONGEST_NO_VALUE
+        and value[0] > " "
+        and " " < value[-1] < "\x7f"
+    ):
+        return value  # nearly every text; the rest of the rules is slow
     if not isinstance(value, str):
         if value != value:  # NaN, an empty cell of a table
             report.missing(f"{kind} is missing", where)
@@ -136,7 +145,7 @@ def clean_box(
     if not isinstance(box, list | tuple) or len(box) < 4:
         report.bad("box is no list of four numbers", where, box)
         return None
-    corners = list(box[:4])
+    corners = box[:4]
     if not all(map(_is_number, corners)):
         report.bad("box has a coordinate that is no finite number", where, box)
         return None
@@ -152,7 +161,9 @@ def clean_box(
             return None
         width, height = size
         corners = [x1 / width, y1 / height, x2 / width, y2 / height]
-    stored = array("f", corners).tolist()
+    x1, y1, x2, y2 = stored = array("f", corners).tolist()
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        return stored
     if min(stored) < -BOX_TOLERANCE or max(stored) > 1 + BOX_TOLERANCE:
         report.bad("box lies outside the image", where, box)
         return None
@@ -160,8 +171,7 @@ def clean_box(
     if x2 <= x1 or y2 <= y1:
         report.bad("box is inverted or empty", where, box)
         return None
-    if inner != stored:
-        report.keep("boxes clipped to the image")
+    report.keep("boxes clipped to the image")
     return inner
 
 
