@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.sample.captions import expression, free_expression, long_caption, short_caption
 from dataset_scripts.sample.negatives import draw_slots, other_objects, replace_slots
 from dataset_scripts.sample.render import PlacedBox, render
 from dataset_scripts.sample.scene import SceneObject, draw_scene
 from dataset_scripts.sample.vocabulary import SHAPES, Split
 
-PUBLISHED_PREFIX = "grit-20m/data-12m/"
 SETTINGS_FILE = "sample.json"
 FGOVD_FILES = {
     "h_attributes_llava": "1_attributes",

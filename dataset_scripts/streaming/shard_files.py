@@ -136,13 +136,26 @@ def _open_parquet(shard: ShardPath, process: int) -> pq.ParquetFile:
             raise
         size = f", {shard.bytes:,} bytes" if shard.bytes is not None else ""
         raise DamagedShard(f"{shard.path} is cut or damaged ({error}{size}); write or fetch it again") from error
-    missing = set(FEATURES) - {"short_captions"} - set(parquet.schema_arrow.names)
-    if missing:
+    if missing := _missing_columns(parquet.schema_arrow):
         raise ValueError(
             f"{shard.path} lacks the columns {sorted(missing)}; it must be of the schema in dataset_scripts/schema.py. "
             "python -m dataset_scripts.own_data converts other data sets."
         )
     return parquet
+
+
+def _missing_columns(schema: pa.Schema) -> set[str]:
+    """Columns of ours that a file lacks, those of a region among them; one with ``short_caption`` is an older one of ours."""
+    missing = set(FEATURES) - set(schema.names)
+    if "short_caption" in schema.names:
+        missing -= {"short_captions"}
+    if "regions" in schema.names:
+        inner = getattr(schema.field("regions").type, "value_type", None)
+        own = (
+            [inner.field(index).name for index in range(inner.num_fields)] if isinstance(inner, pa.StructType) else []
+        )
+        missing |= {f"regions.{name}" for name in set(FEATURES["regions"].feature) - set(own)}
+    return missing
 
 
 def _read_parquet(shard: ShardPath, start: int, stop: int) -> Iterator[StoredRow | LostRecord]:
