@@ -109,13 +109,15 @@ class DatasetImage:
 
     def content(self) -> str:
         try:
-            image = self._value()
-            if isinstance(image, Image.Image):
-                return MemoryImage(image).content()
-            file = self._file(image)
+            return self._read(_content)
         except UnreadableImage:
             return self.identity()
-        return hashlib.sha256(file.read_bytes() if isinstance(file, Path) else file.getvalue()).hexdigest()
+
+
+def _content(image: Image.Image | bytes | str) -> str:
+    if isinstance(image, Image.Image):
+        return MemoryImage(image).content()
+    return hashlib.sha256(image if isinstance(image, bytes) else Path(image).read_bytes()).hexdigest()
 
 
 def _readable(read: Callable[[Any], Any], image: Any, name: str) -> Any:

@@ -135,6 +135,16 @@ def _regions(row: dict[str, Any], columns: Columns, where: str, report: Report) 
     return None
 
 
+def _number_in(value: Any) -> Any:
+    """The number that a cell of a text table holds; what is none is given back for its judge to name."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if value.strip() else None
+    except ValueError:
+        return value
+
+
 def draft_from_row(
     row: dict[str, Any], columns: Columns, image: str, name: str, where: str, report: Report
 ) -> Draft | None:
@@ -165,7 +175,7 @@ def draft_from_row(
         "source_id": source_id,
         "box_format": columns.box_format,
     }
-    size = declared_size(value_at(row, columns.width), value_at(row, columns.height))
+    size = declared_size(*(_number_in(value_at(row, column)) for column in (columns.width, columns.height)))
     return draft | ({"size": size} if size else {})
 
 

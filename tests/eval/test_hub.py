@@ -25,8 +25,8 @@ def publish(tmp_path, monkeypatch) -> Callable[[list[dict], Features], str]:
     """publish(rows, features) → a folder that load_dataset reads; its cache stays in tmp_path."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
-    def write(rows: list[dict], features: Features) -> str:
-        folder = tmp_path / "repository"
+    def write(rows: list[dict], features: Features, name: str = "repository") -> str:
+        folder = tmp_path / name
         (folder / "data").mkdir(parents=True)
         Dataset.from_list(rows, features=features).to_parquet(folder / "data/test-00000-of-00001.parquet")
         return str(folder)
@@ -120,6 +120,34 @@ def test_imagenet_and_sugarcrepe(publish, color_model, tmp_path):
     result = run(color_model, "imagenet", hub=hub, names=str(tmp_path / "names.txt"))
     assert result.scores["top1"].value == pytest.approx(2 / 3)
     assert run(color_model, "sugarcrepe", hub=hub, subsets=("swap_att",)).scores["swap_att"].value == 1.0
+
+
+@pytest.mark.parametrize("task", ["flickr30k", "retrieval"])
+def test_a_picture_counts_once_however_its_rows_are_laid_out(publish, color_model, task):
+    """Each has several captions: in as many rows as captions, or in one."""
+    captions = {color: [f"all {color}", f"{color} above {color}", color] for color in ("red", "blue", "green")}
+    rows = [
+        (color, [text])
+        for texts in zip(*captions.values(), strict=True)
+        for color, text in zip(captions, texts, strict=True)
+    ]
+    layouts = {"rows": rows, "lists": list(captions.items())}
+    results = {}
+    for layout, entries in layouts.items():
+        if task == "flickr30k":
+            columns, features = [{"captions": texts} for _, texts in entries], {"captions": List(Value("string"))}
+        else:
+            blank = {"caption": None, "regions": [], "source_id": "x"}
+            columns, features = [{"short_captions": texts, **blank} for _, texts in entries], dict(FEATURES)
+        images = [{"image": halves(color, color), **own} for (color, _), own in zip(entries, columns, strict=True)]
+        hub = publish(images, Features(features | {"image": Image()}), layout)
+        options = {"captions": ("short",)} if task == "retrieval" else {}
+        results[layout] = run(color_model, task, hub=hub, **options)
+    one, other = results.values()
+    assert one.scores == other.scores
+    prefix = "short_" if task == "retrieval" else ""
+    assert (one.data[f"{prefix}images"], one.data[f"{prefix}captions"], one.data[f"{prefix}rows_joined"]) == (3, 9, 6)
+    assert other.data[f"{prefix}rows_joined"] == 0
 
 
 def test_records_in_this_projects_schema(publish, color_model):
