@@ -72,8 +72,16 @@ class Objective:
         return {term.name: term.loss.state_dict() for term in self.terms if hasattr(term.loss, "state_dict")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: a term's state is missing.
+        """
         for term in self.terms:
             if hasattr(term.loss, "load_state_dict"):
+                if term.name not in state:
+                    raise ValueError(
+                        f"The checkpoint is of a run without the loss {term.name!r}; resume with its --losses."
+                    )
                 term.loss.load_state_dict(state[term.name])
 
 

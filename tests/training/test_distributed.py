@@ -17,8 +17,12 @@ from training.data.collator import FGCLIPCollator
 from training.efficiency.gradient_cache import cache_gradients
 from training.forward import embed
 from training.objective import Objective, parse_losses
+from training.temperatures import TEMPERATURES
 
-OBJECTIVE = Objective(parse_losses(STAGE2_LOSSES))
+OBJECTIVES = {
+    "FG-CLIP": Objective(parse_losses(STAGE2_LOSSES)),
+    "peers": Objective(parse_losses(["long_clip", "regional=1", "self_distillation"])),
+}
 
 # (regions, negatives) of each of the four records of each of the two processes.
 CASES = {
@@ -35,20 +39,26 @@ def shares(case: str) -> list[list[dict]]:
     ]
 
 
-def step(model: torch.nn.Module, processor: FGCLIPProcessor, records: list[dict]) -> tuple[float, dict]:
-    """Loss and gradients of one batch; prefers no random choice, so that one or two processes make the same one."""
-    for record in records:
-        for region in record["regions"]:
-            region["long_expr"] = None
-    batch = FGCLIPCollator(processor)(records)
-    losses = OBJECTIVE.losses(
-        model(**{name: batch[name] for name in ("pixel_values", "packed_texts", "boxes")}), batch
-    )
-    loss = OBJECTIVE.total(losses)
+def start(checkpoint: str | Path, kind: str) -> FGCLIPModel:
+    """The model, whose temperatures wait for a gradient only if there will be one."""
+    model = FGCLIPModel.from_pretrained(checkpoint)
+    for name in TEMPERATURES:
+        getattr(model, name).requires_grad_(name in OBJECTIVES[kind].temperatures.values())
+    return model
+
+
+def step(model: torch.nn.Module, processor: FGCLIPProcessor, records: list[dict], kind: str) -> tuple[float, dict]:
+    """Loss and gradients of one batch."""
+    without_choice(records)
+    objective = OBJECTIVES[kind]
+    batch = FGCLIPCollator(processor, **objective.collation())(records)
+    loss = objective.total(objective.losses(embed(model, batch), batch))
     loss.backward()
-    module = getattr(model, "module", model)
-    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
-    return loss.item(), gradients
+    return loss.item(), gradients_of(getattr(model, "module", model))
+
+
+def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor | None]:
+    return {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
 def without_choice(records: list[dict]) -> None:
@@ -58,29 +68,32 @@ def without_choice(records: list[dict]) -> None:
             region["long_expr"] = None
 
 
-def cached_step(model: DistributedDataParallel, processor: FGCLIPProcessor, records: list[dict]) -> tuple[float, dict]:
+def cached_step(
+    model: DistributedDataParallel, processor: FGCLIPProcessor, records: list[dict], kind: str
+) -> tuple[float, dict]:
     """The same with gradient caching, in batches of two records."""
     without_choice(records)
-    batches = [FGCLIPCollator(processor)(records[start : start + 2]) for start in range(0, len(records), 2)]
-    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, OBJECTIVE)
+    objective = OBJECTIVES[kind]
+    collate = FGCLIPCollator(processor, **objective.collation())
+    batches = [collate(records[start : start + 2]) for start in range(0, len(records), 2)]
+    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, objective)
     for index, (batch, cache) in enumerate(zip(batches, cached, strict=True)):
         with nullcontext() if index == len(batches) - 1 else model.no_sync():
             cache.loss(embed(model, batch)).backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.module.named_parameters()}
-    return OBJECTIVE.total(losses).item(), gradients
+    return objective.total(losses).item(), gradients_of(model.module)
 
 
 def worker(rank: int, checkpoint: str, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.set_num_threads(1)
     processor = FGCLIPProcessor.from_pretrained(checkpoint)
-    for case in CASES:
-        model = DistributedDataParallel(FGCLIPModel.from_pretrained(checkpoint))
-        loss, gradients = step(model, processor, shares(case)[rank])
-        torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{case}-{rank}.pt")
-        model.zero_grad()
-        loss, gradients = cached_step(model, processor, shares(case)[rank])
-        torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{case}-cached-{rank}.pt")
+    for kind in OBJECTIVES:
+        for case in CASES:
+            model = DistributedDataParallel(start(checkpoint, kind))
+            for name, run in (("plain", step), ("cached", cached_step)):
+                loss, gradients = run(model, processor, shares(case)[rank], kind)
+                torch.save({"loss": loss, "gradients": gradients}, f"{folder}/{kind}-{case}-{name}-{rank}.pt")
+                model.zero_grad()
     dist.barrier()
     dist.destroy_process_group()
 
@@ -98,19 +111,19 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return checkpoint, folder
 
 
-@pytest.mark.parametrize("kind", ["", "-cached"])
+@pytest.mark.parametrize("way", ["plain", "cached"])
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_equal_one(two_processes, case, kind):
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_two_processes_equal_one(two_processes, kind, case, way):
     checkpoint, folder = two_processes
-    ranks = [torch.load(folder / f"{case}{kind}-{rank}.pt") for rank in range(2)]
-    model = FGCLIPModel.from_pretrained(checkpoint)
+    ranks = [torch.load(folder / f"{kind}-{case}-{way}-{rank}.pt") for rank in range(2)]
     records = [record for share in shares(case) for record in share]
-    loss, gradients = step(model, FGCLIPProcessor.from_pretrained(checkpoint), records)
+    loss, gradients = step(start(checkpoint, kind), FGCLIPProcessor.from_pretrained(checkpoint), records, kind)
     assert_close((ranks[0]["loss"] + ranks[1]["loss"]) / 2, loss, rtol=1e-5, atol=1e-5)
     for name, gradient in gradients.items():
         for rank in ranks:
-            expected = torch.zeros(()) if gradient is None else gradient
             got = rank["gradients"][name]
-            assert_close(
-                got, expected.expand_as(got), rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-            )
+            if got is None or gradient is None:  # none and zero are the same
+                assert all(one is None or not one.any() for one in (got, gradient)), name
+            else:
+                assert_close(got, gradient, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")

@@ -71,6 +71,8 @@ def test_a_term_says_what_it_needs_and_weighs():
     one, other = Objective([TERMS["hard"]]), Objective([replace(TERMS["hard"], loss=Spread)])
     assert one.state_dict() == {}
     assert other.state_dict() == {"hard": {"center": 0.0}}
+    with pytest.raises(ValueError, match="without the loss 'hard'"):
+        other.load_state_dict(one.state_dict())
 
 
 def test_cosine_loss_is_the_mean_of_one_minus_cosine():

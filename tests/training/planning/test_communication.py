@@ -16,13 +16,16 @@ from benchmarks.stage2_batch import MAX_REGIONS, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
 from tests.conftest import TINY
 from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
+from training.forward import embed
 from training.objective import Objective, parse_losses
 from training.planning.communication import Collective, embedding_collectives, gradient_collectives
+from training.temperatures import TEMPERATURES
 
 IMAGES = 3
 OBJECTIVES = {
     "stage1": Objective(parse_losses(STAGE1_LOSSES)),
     "hard": Objective(parse_losses(STAGE2_LOSSES)),
+    "peers": Objective(parse_losses(["long_clip", "regional", "self_distillation"])),
     "typical": Objective(parse_losses(STAGE2_LOSSES), regional_over_ranks=False),
 }
 ITEM_SIZES = {"float": 4, "long int": 8, "bool": 1}
@@ -39,14 +42,16 @@ def worker(rank: int, ranks: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
     for case, objective in OBJECTIVES.items():
         module = build_model()
-        for parameter in (module.logit_scale_finegraind, module.logit_scale_hardneg):
-            parameter.requires_grad_(case != "stage1")
+        for name in TEMPERATURES:
+            getattr(module, name).requires_grad_(name in objective.temperatures.values())
         # Its buffers are position ids, the same everywhere.
         model = DistributedDataParallel(module, broadcast_buffers=False)
-        batch = make_batch(module.config, IMAGES, case, seed=rank)
-        inputs = {name: batch[name] for name in ("pixel_values", "packed_texts", "boxes") if name in batch}
+        batch = make_batch(module.config, IMAGES, "hard" if case == "peers" else case, seed=rank)
+        if "crops" in objective.needs:
+            batch["crop_index"] = torch.arange(2)
+            batch["crops"] = torch.randn(2, *batch["pixel_values"].shape[1:])
         with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-            objective.total(objective.losses(model(**inputs), batch)).backward()
+            objective.total(objective.losses(embed(model, batch), batch)).backward()
         if rank == 0:
             profiler.export_chrome_trace(f"{folder}/{case}.json")
     dist.barrier()
@@ -91,7 +96,8 @@ def planned(collectives: list[Collective], ranks: int) -> Counter:
 def test_a_step_sends_what_is_planned(traces, case):
     ranks, folder = traces
     model = build_model()
-    trained = sum(parameter.numel() for parameter in model.parameters()) - (2 if case == "stage1" else 0)
+    unused = 3 - len(set(OBJECTIVES[case].temperatures.values()))
+    trained = sum(parameter.numel() for parameter in model.parameters()) - unused
     collectives = embedding_collectives(model.config, IMAGES, MAX_REGIONS, OBJECTIVES[case], ranks)
     collectives += gradient_collectives(trained, "ddp", ranks)
     assert sent(folder / f"{case}.json") == planned(collectives, ranks)
