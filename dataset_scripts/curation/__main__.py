@@ -96,7 +96,7 @@ def summary(report: dict, output: str) -> str:
         lines.append(f"{name:12} {stage['records']:>9,} {rate if rate is not None else '-':>15}  {shown}")
         lines += [f"{'':12} {number:>9,} × {reason}" for reason, number in stage["failures"].items()]
         for source in sorted(key.removeprefix("checked by ") for key in counts if key.startswith("checked by ")):
-            share = counts[f"passed by {source}"] / max(1, counts[f"checked by {source}"])
+            share = counts.get(f"passed by {source}", 0) / max(1, counts[f"checked by {source}"])
             lines.append(f"{'':12} by {source}: {share:.1%} of those checked pass")
         if "usage" in stage:
             usage = stage["usage"]

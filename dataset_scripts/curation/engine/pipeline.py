@@ -139,21 +139,16 @@ def _run_segment(segment: list[Stage], units: list[dict[str, Any]], engine: str,
     """The open shards of these stages, with a bar for each stage."""
     for stage in segment:
         write_json(stage.folder / "stage.json", _stage_file(stage))
-    bars: dict[str, Progress] = {}
-
-    def on_shard(statistics: dict[str, Any]) -> None:
-        bars[statistics["stage"]].update(statistics)
-
     # a bar's clock starts with its stage: on Ray all at once, locally one after the other
     groups = [segment] if engine == "ray" else [[stage] for stage in segment]
     run = _engine(engine)
-    try:
-        for group in groups:
-            bars.update({stage.name: Progress(stage, units, len(group), at) for at, stage in enumerate(group)})
-            run(group, units, workers, on_shard)
-    finally:
-        for bar in bars.values():
-            bar.close()
+    for group in groups:
+        bars = {stage.name: Progress(stage, units, len(group), at) for at, stage in enumerate(group)}
+        try:
+            run(group, units, workers, lambda statistics, bars=bars: bars[statistics["stage"]].update(statistics))
+        finally:
+            for bar in bars.values():
+                bar.close()
 
 
 def _engine(name: str) -> Callable[..., None]:
@@ -253,7 +248,7 @@ def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, A
         if any(p.get("usage") for p in parts):
             usage: Counter[str] = Counter()
             for p in parts:
-                usage.update(p["usage"] or {})
+                usage.update(p.get("usage") or {})
             totals["usage"] = dict(usage)
         report["stages"][stage.name] = totals
     return report

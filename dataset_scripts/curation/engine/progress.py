@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -47,6 +48,7 @@ class Progress:
             dynamic_ncols=True,
         )
         for index in range(stage.shards):
+            stage.progress_path(index).unlink(missing_ok=True)  # of a run that was killed
             if stage.done(index):
                 self._count(stage.statistics(index))
         self.bar.n = self.bar.initial = self.usage["requests"] if asks else self.bar.n
@@ -76,6 +78,7 @@ class Progress:
         self._done += 1
         self.failures.update(statistics.get("failures") or {})
         self.usage.update(statistics.get("usage") or {})
+        self._say(statistics.get("notes") or {})
         if self.stage.chat is None:
             self.bar.n += self.sizes[statistics["shard"]]
 
@@ -89,7 +92,10 @@ class Progress:
         if self.stage.chat is not None:
             failures, usage = failures.copy(), usage.copy()
             for path in self.stage.progress_path(0).parent.glob("[0-9]*.json"):
-                shown = json.loads(path.read_text(encoding="utf-8"))
+                try:
+                    shown = json.loads(path.read_text(encoding="utf-8"))
+                except FileNotFoundError:  # this shard has just been finished
+                    continue
                 usage.update(shown["usage"])
                 failures.update(shown["failures"])
                 begun += 1
@@ -112,7 +118,7 @@ class Progress:
         for subject, text in notes.items():
             if subject not in self._said:
                 self._said.add(subject)
-                self.bar.write(f"warning: {self.stage.name}: {text}")
+                self.bar.write(f"warning: {self.stage.name}: {text}", file=sys.stderr)
 
     def close(self) -> None:
         self._end.set()

@@ -183,9 +183,10 @@ def _step(stage: Stage, index: int, unit: None, statistics: dict[str, Any], star
                 for values in zip(*(batch[n] for n in ANNOTATIONS), strict=True)
             ]
     failures = Counter(reason for row in done for reason in row["failures"]) - before
-    usage = step.chat.account.to_dict() if step.chat is not None else None
+    if step.chat is not None:
+        statistics.update(usage=step.chat.account.to_dict(), notes=step.chat.account.notes)
     counts = {**_counts(done), **step.counts}
-    _finish(statistics, start, records=len(done), failures=dict(failures), counts=counts, usage=usage)
+    _finish(statistics, start, records=len(done), failures=dict(failures), counts=counts)
     write_shard(stage.path(index), done, ANNOTATIONS, statistics)
     stage.progress_path(index).unlink(missing_ok=True)
 

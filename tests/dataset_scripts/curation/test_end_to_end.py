@@ -14,8 +14,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_scripts.curation.models.messages import ChatSettings
+from dataset_scripts.curation.models.chat import make_backend
+from dataset_scripts.curation.models.messages import ChatSettings, Request
+from dataset_scripts.curation.models.parser import parse_negatives
 from dataset_scripts.curation.models.prompts import load_prompt
+from dataset_scripts.curation.models.structured import schema_fault
 from dataset_scripts.curation.steps.negatives import Negatives, NegativeSettings
 from tests.dataset_scripts.curation.curation_models import (
     scene,
@@ -30,6 +33,18 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
+def wait_for(health: str, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(health, timeout=5) as reply:
+                if reply.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, "the server has ended"
+        time.sleep(0.5)
+    raise TimeoutError(health)
+
+
 @contextmanager
 def transformers_serve(model: Path):
     """The real server on loopback."""
@@ -42,14 +57,7 @@ def transformers_serve(model: Path):
     command += ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-                    if reply.status == 200:
-                        break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, "transformers serve has ended"
-            time.sleep(0.5)
+        wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
@@ -117,3 +125,44 @@ def test_a_real_server_s_nonsense_gives_named_failures_and_no_bad_negative(tmp_p
     assert all(reason.startswith("negatives: ") for row in result["failures"] for reason in row)
     assert all(result["failures"])
     assert step.chat.account.counts["completion_tokens"] > 0
+
+
+@contextmanager
+def llama_server():
+    """A real llama.cpp server: FGCLIP_LLAMA_SERVER is its program, FGCLIP_GGUF a chat model's file."""
+    program, model = os.environ.get("FGCLIP_LLAMA_SERVER"), os.environ.get("FGCLIP_GGUF")
+    if not (program and model):
+        pytest.skip("needs FGCLIP_LLAMA_SERVER (llama-server) and FGCLIP_GGUF (a model)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "-m", model, "--host", "127.0.0.1", "--port", str(port), "-t", "1", "-c", "2048"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_llama_cpp_follows_the_schema_and_a_model_s_answers_are_usable_or_named(tmp_path):
+    """Whatever the model knows: as many texts as asked for, none too long, and every bad one has a reason."""
+    schema = load_prompt("negatives_v2").fill_schema(count=4, length=40)
+    with llama_server() as url:
+        chat = ChatSettings(base_url=url, model="m", concurrency=1, max_tokens=300, timeout=300)
+        request = Request("You answer with JSON.", 'Write 4 wrong versions of "a red train".', schema=schema)
+        answers = []
+        make_backend(chat).ask([request], lambda _, answer: answers.append(answer))
+        step = Negatives(NegativeSettings(method="mixed", chat=chat, count=4))
+        region = {"bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0, "short_expr": "a red train", "negatives": []}
+        batch = {"source_id": ["a"], "failures": [[]], "regions": [[{**region, "long_expr": None}]]}
+        (made,) = step(batch)["regions"][0]
+    (answer,) = answers
+    assert (answer.failure, answer.finish_reason) == (None, "stop")
+    assert schema_fault(answer.text, schema, cut=False) is None
+    assert len(parse_negatives(answer.text).candidates) <= 4
+    assert step.chat.backend.refusal is None
+    assert step.checker.reasons("a red train", made["negatives"]) == [None] * 4
+    usage = step.chat.account.to_dict()
+    print({name: number for name, number in usage.items() if name.startswith("round")})

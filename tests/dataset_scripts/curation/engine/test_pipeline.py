@@ -383,7 +383,7 @@ def test_progress_moves_with_the_answers_of_the_first_record_and_says_warnings_o
 
     def answer(request, n):
         time.sleep(0.15)
-        return completion('{"negatives": [{"color": "red"}]}') if n > 4 else small_model(request, n)
+        return completion('{"negatives": [{"color": "red"}]}') if n > 2 else small_model(request, n)
 
     class Watched(Progress):
         def _show(self):
@@ -402,3 +402,18 @@ def test_progress_moves_with_the_answers_of_the_first_record_and_says_warnings_o
     assert len(moved) > 3
     assert any(postfix and "usable" in postfix and "tokens/s" in postfix for *_, postfix in seen_on_the_way)
     assert not list((tmp_path / "o" / "work" / "negatives" / "progress").glob("*"))
+    assert capsys.readouterr().err.count("seems to ignore it") == 1
+
+
+def test_a_run_that_wastes_its_money_stops_and_goes_on_with_a_lower_demand(tmp_path, capsys):
+    data = published(tmp_path / "data", 30)
+    with serve(lambda request, n: completion('{"negatives": ["a dog"]}')) as (url, seen):
+        recipe = negatives_recipe(url, rounds=1, chat={"stop_below": 0.5})
+        (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+        command = ["--recipe", str(tmp_path / "recipe.yaml"), "--input", str(data), "--output", str(tmp_path / "o")]
+        assert main([*command, "--workers", "1"]) == 2
+        assert "chat.stop_below is 50.0%. Reasons: object changed (20)" in capsys.readouterr().err
+        asked = len(seen)
+        assert 8 <= asked < 30  # equal expressions of a shard are asked once
+        assert main([*command, "--workers", "1", "--set", "negatives.chat.stop_below=0", "seed=0"]) == 0
+    assert len({json.dumps(request) for request in seen[:asked]} & {json.dumps(r) for r in seen[asked:]}) <= 8
