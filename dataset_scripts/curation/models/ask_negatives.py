@@ -63,15 +63,36 @@ class NegativeAsker:
         for round in range(1, self.rounds + 1):
             short = [one for one in asked if len(one.good) < self.count]
             requests = [self._request(one, round) for one in short]
-            self.chat.ask(requests, lambda i, answer, short=short: self._judge(short[i], answer, counts), round)
 
-    def _judge(self, one: Asked, answer: Answer, counts: Counter[str]) -> Verdict:
-        missing = self.count - len(one.good)
-        parsed = parse_negatives(answer.text)
-        candidates = [with_articles(text, self.checker.vocabulary) for text in parsed.candidates]
-        one.reason = answer.failure or parsed.failure
+            def judge(
+                positions: Sequence[int], answers: Sequence[Answer], short: list[Asked] = short
+            ) -> list[Verdict]:
+                return self._judge([short[i] for i in positions], answers, counts)
+
+            self.chat.ask(requests, judge, round)
+
+    def _judge(self, asked: list[Asked], answers: Sequence[Answer], counts: Counter[str]) -> list[Verdict]:
+        parsed = [parse_negatives(answer.text) for answer in answers]
+        candidates = [[with_articles(text, self.checker.vocabulary) for text in p.candidates] for p in parsed]
         # after those of earlier rounds, so that duplicates across rounds are seen
-        reasons = self.checker.reasons(one.text, [*one.good, *candidates], one.doc)[len(one.good) :]
+        groups = [[*one.good, *new] for one, new in zip(asked, candidates, strict=True)]
+        checked = self.checker.reasons_of_many([one.text for one in asked], groups, [one.doc for one in asked])
+        return [
+            self._take(one, answer, p.failure, new, reasons[len(one.good) :], counts)
+            for one, answer, p, new, reasons in zip(asked, answers, parsed, candidates, checked, strict=True)
+        ]
+
+    def _take(
+        self,
+        one: Asked,
+        answer: Answer,
+        failure: str | None,
+        candidates: list[str],
+        reasons: list[str | None],
+        counts: Counter[str],
+    ) -> Verdict:
+        missing = self.count - len(one.good)
+        one.reason = answer.failure or failure
         said = {normalized(text) for text in one.also}
         judged = [
             (text, _ALSO_TRUE if reason is None and normalized(text) in said else reason)

@@ -6,6 +6,7 @@ process (:mod:`.local_model`).
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,15 @@ from .account import Account, Watch
 from .journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from .messages import Answer, Backend, ChatSettings, Request
+
+    Judge = Callable[[Sequence[int], Sequence[Answer]], list["Verdict"]]
+
+_TOGETHER = 20  # answers judged at once
+_WAIT = 0.5  # seconds that an answer waits for others, where others come
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,11 @@ class Chat:
             self.account.close()
         self.journal = Journal()
 
-    def ask(
-        self, requests: Iterable[Request], judge: Callable[[int, Answer], Verdict], round: int = 1
-    ) -> list[Verdict]:
+    def ask(self, requests: Iterable[Request], judge: Judge, round: int = 1) -> list[Verdict]:
         """Verdicts in the order of `requests`. The journal is asked first, and equal requests are asked once.
 
         Args:
-            judge: is given a request's position and answer, as each arrives.
+            judge: is given positions and answers of some requests at a time, soon after they arrive.
             round: how often these things have been asked for, with this time; survivors are counted by round.
 
         Raises:
@@ -75,21 +79,35 @@ class Chat:
         requests = list(requests)
         self.account.plan(len(requests))
         verdicts: list[Verdict | None] = [None] * len(requests)
-        waiting: dict[str, list[int]] = {}
+        equal: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
-            waiting.setdefault(request.key(self.settings), []).append(i)
+            equal.setdefault(request.key(self.settings), []).append(i)
+        arrived: list[tuple[list[int], Answer, bool]] = []
+        judged_at = time.monotonic()
+
+        def judge_arrived() -> None:
+            nonlocal judged_at
+            flat = [(i, answer) for positions, answer, _ in arrived for i in positions]
+            for (i, _), verdict in zip(flat, judge(*zip(*flat, strict=True)) if flat else (), strict=True):
+                verdicts[i] = verdict
+            for positions, answer, reused in arrived:
+                for i in positions:
+                    self.account.add(answer, verdicts[i], round, reused, shared=i != positions[0])
+                first = positions[0]
+                self.account.notes |= self.watch.see(requests[first], answer, verdicts[first], self.backend.refusal)
+                self.watch.stop()
+            arrived.clear()
+            self.account.show()
+            judged_at = time.monotonic()
 
         def take(positions: list[int], answer: Answer, reused: bool) -> None:
-            for number, i in enumerate(positions):
-                verdicts[i] = judge(i, answer)
-                self.account.add(answer, verdicts[i], round, reused, shared=number > 0)
-            first = verdicts[positions[0]]
-            self.account.notes |= self.watch.see(requests[positions[0]], answer, first, self.backend.refusal)
-            self.account.show()
-            self.watch.stop()
+            arrived.append((positions, answer, reused))
+            # some at a time, since judges parse in batches, but not much later than they came
+            if len(arrived) >= _TOGETHER or time.monotonic() - judged_at > _WAIT:
+                judge_arrived()
 
         fresh: list[tuple[str, list[int]]] = []
-        for key, positions in waiting.items():
+        for key, positions in equal.items():
             kept = self.journal.get(key)
             if kept is not None:
                 take(positions, kept, reused=True)
@@ -104,4 +122,5 @@ class Chat:
 
         if fresh:
             self.backend.ask([requests[positions[0]] for _, positions in fresh], on_answer)
+        judge_arrived()
         return verdicts

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+ULTRALYTICS = "ultralytics==8.4.190"  # AGPL-3.0, so it is in no extra
+
+
 class Detections(NamedTuple):
     """One image's boxes, unfiltered but for the score: xyxy in fractions of the image (may reach outside)."""
 
@@ -48,7 +51,8 @@ def make_detector(
         if model.endswith(".pt") and not trust_pickle:
             raise ValueError(
                 f"{model} is a pickle, and loading one can run any code. If you trust where it comes from, set "
-                "grounding.trust_pickle to true; or use a safetensors detector such as google/owlv2-base-patch16-ensemble."
+                "grounding.trust_pickle to true; or use a safetensors detector such as google/owlv2-base-patch16-ensemble. "
+                "Without a pickle YOLO-World runs as ONNX, exported where the file is trusted, for fixed classes (README)."
             )
         return YoloWorldDetector(model, device)
     config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -241,7 +245,7 @@ class YoloWorldDetector:
             from ultralytics import YOLOWorld
         except ImportError as error:
             raise ImportError(
-                f"{weights} is a YOLO-World file, which needs ultralytics (AGPL-3.0): pip install ultralytics. "
+                f"{weights} is a YOLO-World file, which needs ultralytics (AGPL-3.0): pip install {ULTRALYTICS}. "
                 "Or ground with a transformers detector such as google/owlv2-base-patch16-ensemble."
             ) from error
         self.device = str(pick_device(device))

@@ -21,7 +21,7 @@ class RecaptionSettings:
     """`overwrite` also asks for images that have a long caption already. `hint` tells the model the first short caption."""
 
     chat: ChatSettings = field(
-        default_factory=lambda: ChatSettings(model="zai-org/cogvlm2-llama3-caption", backend="local")
+        default_factory=lambda: ChatSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", backend="local")
     )
     prompt: str = names_file("recaption_v1", prompt_digest)
     overwrite: bool = False
@@ -54,7 +54,7 @@ class Recaption(Step):
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         asked = [i for i, caption in enumerate(batch["caption"]) if self.settings.overwrite or not caption]
         requests = [self._request(batch["image"][i], batch["short_captions"][i]) for i in asked]
-        verdicts = self.chat.ask(requests, self._judge)
+        verdicts = self.chat.ask(requests, lambda _, answers: [self._judge(answer) for answer in answers])
         captions, failures = list(batch["caption"]), [list(reasons) for reasons in batch["failures"]]
         for i, verdict in zip(asked, verdicts, strict=True):
             if verdict.reason is None:
@@ -63,7 +63,7 @@ class Recaption(Step):
                 failures[i].append(f"recaption: {verdict.reason}")
         return {**batch, "caption": captions, "failures": failures}
 
-    def _judge(self, position: int, answer: Answer) -> Verdict:
+    def _judge(self, answer: Answer) -> Verdict:
         text = tidy_caption(answer.text)
         if answer.cut:
             text = whole_sentences(text)

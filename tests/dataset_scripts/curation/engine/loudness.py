@@ -53,6 +53,6 @@ class Loudness(Step):
 
     def __call__(self, batch):
         requests = [Request("shout", caption) for caption in batch["caption"]]
-        said = self.chat.ask(requests, lambda i, answer: Verdict(answer.text, 1, 1))
+        said = self.chat.ask(requests, lambda _, answers: [Verdict(answer.text, 1, 1) for answer in answers])
         ends = [f"{verdict.value} one of {self.number.counts['records']}" for verdict in said]
         return {**batch, "caption": [c + end for c, end in zip(batch["caption"], ends, strict=True)]}

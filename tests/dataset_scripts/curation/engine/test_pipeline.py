@@ -394,6 +394,7 @@ def test_progress_moves_with_the_answers_of_the_first_record_and_says_warnings_o
         patch.setattr("dataset_scripts.curation.engine.pipeline.Progress", Watched)
         patch.setattr("dataset_scripts.curation.engine.progress._LOOK", 0.1)
         patch.setattr("dataset_scripts.curation.models.account._SHOWN_EVERY", 0.0)
+        patch.setattr("dataset_scripts.curation.models.chat._WAIT", 0.0)
         patch.setattr("dataset_scripts.curation.models.account.FIRST", 8)
         recipe = negatives_recipe(url, method="llm", rounds=2, chat={"concurrency": 1})
         recipe["shard_size"] = 8

@@ -30,8 +30,8 @@ def quick(monkeypatch):
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
 
 
-def take(position, answer):
-    return Verdict(answer, int(answer.failure is None), 1, answer.failure)
+def take(positions, answers):
+    return [Verdict(answer, int(answer.failure is None), 1, answer.failure) for answer in answers]
 
 
 def ask(url, *requests, journal=None, chat=None, **values):
@@ -115,8 +115,8 @@ def test_a_server_that_ignores_the_schema_is_recognized_by_the_first_answers(cap
     assert len(caplog.records) == 1
 
 
-def useless(position, answer):
-    return Verdict(None, 0, 10, "object changed")
+def useless(positions, answers):
+    return [Verdict(None, 0, 10, "object changed") for _ in answers]
 
 
 def test_almost_nothing_is_said_after_twenty_answers_and_stop_below_stops(tmp_path, caplog):
@@ -135,7 +135,7 @@ def test_almost_nothing_is_said_after_twenty_answers_and_stop_below_stops(tmp_pa
             stopped = pytest.raises(StoppedEarly, match=r"After 20 requests 0\.0% .* object changed \(20\)")
             with stopped, chat.opened(tmp_path / "j", tmp_path / "p"):
                 chat.ask(requests, useless)
-    assert 20 <= len(seen) <= 24
+    assert 20 <= len(seen) <= 42  # what was under way, and what came while twenty were judged
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
