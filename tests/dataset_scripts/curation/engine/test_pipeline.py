@@ -378,30 +378,35 @@ def test_mixed_negatives_give_every_region_with_an_attribute_ten_and_the_report_
 
 
 def test_progress_moves_with_the_answers_of_the_first_record_and_says_warnings_once(tmp_path, capsys):
-    """One shard, slow answers: the bar must not wait for its end."""
-    data, seen_on_the_way = published(tmp_path / "data", 8), []
+    """One shard, and a server that gives each answer only when the bar has shown the one before."""
+    data, shown, late = published(tmp_path / "data", 8), [(0, "")], []
 
     def answer(request, n):
-        time.sleep(0.15)
+        deadline = time.monotonic() + 60
+        while shown[-1][0] < 2 * (n - 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        late.append(shown[-1][0] < 2 * (n - 1))
         return completion('{"negatives": [{"color": "red"}]}') if n > 2 else small_model(request, n)
 
     class Watched(Progress):
         def _show(self):
             super()._show()
-            seen_on_the_way.append((self.bar.n, self.bar.total, self.bar.postfix))
+            if self.stage.name == "negatives":
+                shown.append((self.bar.n, self.bar.postfix or ""))
 
-    with serve(answer) as (url, _), pytest.MonkeyPatch.context() as patch:
+    with serve(answer) as (url, seen), pytest.MonkeyPatch.context() as patch:
         patch.setattr("dataset_scripts.curation.engine.pipeline.Progress", Watched)
-        patch.setattr("dataset_scripts.curation.engine.progress._LOOK", 0.1)
-        patch.setattr("dataset_scripts.curation.models.account._SHOWN_EVERY", 0.0)
-        patch.setattr("dataset_scripts.curation.models.chat._WAIT", 0.0)
+        patch.setattr("dataset_scripts.curation.engine.progress._LOOK", 0.02)
+        patch.setattr("dataset_scripts.curation.models.account._SHOWN_EVERY", -1)
+        patch.setattr("dataset_scripts.curation.models.chat._WAIT", -1)
         patch.setattr("dataset_scripts.curation.models.account.FIRST", 8)
         recipe = negatives_recipe(url, method="llm", rounds=2, chat={"concurrency": 1})
         recipe["shard_size"] = 8
         curate(make_recipe(recipe), data, tmp_path / "o", workers=1)
-    moved = sorted({n for n, total, _ in seen_on_the_way if total == 8})
-    assert len(moved) > 3
-    assert any(postfix and "usable" in postfix and "tokens/s" in postfix for *_, postfix in seen_on_the_way)
+    assert late == [False] * len(seen)
+    assert len(seen) == 8  # in each of two rounds four different expressions, which two pictures each have
+    assert "usable 16%" in shown[-1][1]
+    assert "tokens/s" in shown[-1][1]
     assert not list((tmp_path / "o" / "work" / "negatives" / "progress").glob("*"))
     assert capsys.readouterr().err.count("seems to ignore it") == 1
 
