@@ -28,6 +28,10 @@ class CheckedImage:
     def height(self) -> int:
         return self.header.height
 
+    def as_column(self) -> dict[str, bytes | None]:
+        """As a column of images holds it."""
+        return {"path": None, "bytes": self.data}
+
 
 def as_jpeg(image: Image.Image) -> bytes:
     """An RGB image as a JPEG in which no loss is seen."""

@@ -264,7 +264,9 @@ def _value_of(values: dict[str, Any], *names: str) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-def clean_record(values: object, source_id: str, report: Report, where: str | None = None) -> dict[str, Any] | None:
+def clean_record(
+    values: object, source_id: str, report: Report, where: str | None = None, captioned: bool = True
+) -> dict[str, Any] | None:
     """Everything of the record but ``image``; None if it has no usable caption, which is counted.
 
     Args:
@@ -273,6 +275,7 @@ def clean_record(values: object, source_id: str, report: Report, where: str | No
         source_id: of the record.
         report: counts faults.
         where: names the record in the report; by default its ``source_id``.
+        captioned: whether it needs a caption.
 
     Raises:
         ValueError: at the first fault, where the report says ``on_bad="raise"``.
@@ -283,7 +286,7 @@ def clean_record(values: object, source_id: str, report: Report, where: str | No
         return None
     caption = clean_text(values.get("caption"), "caption", where, report)
     short = clean_texts(_value_of(values, "short_captions", "short_caption"), "short caption", where, report)
-    if caption is None and not short:
+    if captioned and caption is None and not short:
         report.bad("record without a caption", where)
         return None
     infos = _value_of(values, "regions", "bbox_info")

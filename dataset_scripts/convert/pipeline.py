@@ -13,15 +13,11 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.ahead import in_order
 from dataset_scripts.atomic import replacing, write_json
-from dataset_scripts.convert.plan import Plan
-from dataset_scripts.convert.source import Draft, Source, with_boxes
-from dataset_scripts.image_sources import MissingImage
-from dataset_scripts.images import BadImage, CheckedImage, check_image
+from dataset_scripts.convert.plan import Plan, distinct
+from dataset_scripts.convert.source import Draft, Source, record_of
+from dataset_scripts.images import CheckedImage, check_image
 from dataset_scripts.locking import writing
-from dataset_scripts.paths import UnsafePath
-from dataset_scripts.records import join_records
 from dataset_scripts.report import OnBad, Report
-from dataset_scripts.schema import FEATURES
 from dataset_scripts.shards import ShardFile, ShardFormat, ShardInfo, manifest_path, write_manifest
 
 
@@ -83,20 +79,16 @@ class _Writer:
         self._shard: ShardFile | None = None
         self._in_shard: list[str] = []
 
-    def add(self, drafts: list[Draft], image: CheckedImage) -> None:
-        images, checked = self.state.images, None
-        with images.entry(drafts[0]["source_id"]):
-            checked = join_records([with_boxes(draft, image, images) for draft in drafts])
-        if checked is None:
-            return
+    def add(self, drafts: list[Draft], record: dict[str, Any]) -> None:
+        images = self.state.images
         if self._shard is None:
             name = f"{self.settings.split}-{len(self.state.shards):05d}"
             self._shard = ShardFile(self.output, name, self.settings.shard_format)
-        self._shard.add({**{name: checked[name] for name in FEATURES}, "image": {"path": None, "bytes": image.data}})
+        self._shard.add(record)
         self._in_shard += [draft["image"] for draft in drafts]
         images.keep("records kept")
-        images.keep("regions kept", len(checked["regions"]))
-        images.keep("negatives kept", sum(len(region["negatives"]) for region in checked["regions"]))
+        images.keep("regions kept", len(record["regions"]))
+        images.keep("negatives kept", sum(len(region["negatives"]) for region in record["regions"]))
 
     def leave_out(self, drafts: list[Draft], reason: str) -> None:
         for draft in drafts:
@@ -137,37 +129,17 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
     for (bucket, offset, drafts), future in in_order(pictures, load, settings.workers, _size):
         state.done += len(drafts)
         bar.update(len(drafts))
-        drafts = _distinct(drafts, report)
-        name = drafts[0]["source_id"]
-        try:
-            writer.add(drafts, future.result())
-        except MissingImage as error:
-            report.missing(str(error), name)
-            writer.leave_out(drafts, str(error))
-        except BadImage as error:
-            report.bad(error.reason, name, error)
-            writer.leave_out(drafts, error.reason)
-        except UnsafePath as error:
-            report.bad("path leaves its root", name, error)
+        drafts = distinct(drafts, report)
+        record, reason = record_of(drafts, future.result, report)
+        if record is not None:
+            writer.add(drafts, record)
+        elif reason is not None:
+            writer.leave_out(drafts, reason)
         if writer.is_full:
             writer.close_shard(bucket, offset)
     writer.close_shard(plan.buckets, 0)
     writer.finish()
     bar.close()
-
-
-def _distinct(drafts: list[Draft], report: Report) -> list[Draft]:
-    """Those of one picture, which become one record; a mere copy of one is a fault."""
-    distinct: dict[str, Draft] = {}
-    report.keep("records tried")
-    for draft in drafts:
-        if (text := json.dumps(draft)) in distinct:
-            report.keep("records tried")
-            report.bad("record is repeated", draft["source_id"])
-        distinct.setdefault(text, draft)
-    if len(distinct) > 1:
-        report.keep("records joined to another one of their picture", len(distinct) - 1)
-    return list(distinct.values())
 
 
 def _size(image: CheckedImage) -> int:

@@ -7,6 +7,7 @@ memory. The order depends on the names and the seed alone, and the drafts of one
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections import defaultdict
@@ -28,6 +29,20 @@ _BUFFER_BYTES = 64 << 20  # over all buckets, before they are written
 def _rank(picture: str, seed: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{picture}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
+
+
+def distinct(drafts: list[Draft], report: Report) -> list[Draft]:
+    """Those of one picture, which become one record; a mere copy of one is a fault."""
+    kept: dict[str, Draft] = {}
+    report.keep("records tried")
+    for draft in drafts:
+        if (text := json.dumps(draft)) in kept:
+            report.keep("records tried")
+            report.bad("record is repeated", draft["source_id"])
+        kept.setdefault(text, draft)
+    if len(kept) > 1:
+        report.keep("records joined to another one of their picture", len(kept) - 1)
+    return list(kept.values())
 
 
 @dataclass
@@ -78,8 +93,15 @@ class Plan:
         return plan, Report.from_dict(content["report"])
 
     @classmethod
-    def build(cls, folder: Path, source: Source, seed: int, report: Report) -> Plan:
-        """Reads all drafts of the source once. An unfinished plan in the folder is begun anew."""
+    def build(
+        cls, folder: Path, source: Source, seed: int, report: Report, captioned: bool = True, limit: int | None = None
+    ) -> Plan:
+        """Reads all drafts of the source once. An unfinished plan in the folder is begun anew.
+
+        Args:
+            captioned: whether a draft needs a caption; those without are counted.
+            limit: the first so many drafts; None for all.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         plan = cls(folder, max(1, -(-source.annotation_bytes // _BUCKET_BYTES)), 0, seed)
@@ -93,7 +115,11 @@ class Plan:
                     file.writelines(lines)
             waiting.clear()
 
-        for draft in tqdm(source.drafts(report), desc="reading annotations", unit="record"):
+        drafts = itertools.islice(source.drafts(report), limit)
+        for draft in tqdm(drafts, desc="reading annotations", unit="record"):
+            if captioned and draft["caption"] is None and not draft["short_captions"]:
+                report.bad("record without a caption", str(draft["source_id"]))
+                continue
             line = None
             with report.entry(str(draft["source_id"])):
                 draft["source_id"].encode()  # a shard holds UTF-8

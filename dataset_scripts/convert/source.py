@@ -10,10 +10,12 @@ from typing import Any
 from dataset_scripts.annotations import annotation_files, read_published
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
-from dataset_scripts.images import CheckedImage
-from dataset_scripts.records import clean_box, clean_record, clean_regions
+from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource, MissingImage
+from dataset_scripts.images import BadImage, CheckedImage
+from dataset_scripts.paths import UnsafePath
+from dataset_scripts.records import clean_box, clean_record, clean_regions, join_records
 from dataset_scripts.report import Report
+from dataset_scripts.schema import FEATURES
 from dataset_scripts.upright import turn_box, turn_of_boxes
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
@@ -47,6 +49,34 @@ def with_boxes(draft: Draft, image: CheckedImage, report: Report) -> Draft:
     return {**rest, "regions": regions}
 
 
+def record_of(
+    drafts: list[Draft], image: Callable[[], CheckedImage], report: Report
+) -> tuple[dict[str, Any] | None, str | None]:
+    """The record of one picture's drafts; or None and, where another try may find the image, what was wrong with it.
+
+    Args:
+        drafts: all of one picture.
+        image: gives it, or raises what reading it raised.
+        report: counts faults.
+    """
+    name = drafts[0]["source_id"]
+    try:
+        checked = image()
+    except MissingImage as error:
+        report.missing(str(error), name)
+        return None, str(error)
+    except BadImage as error:
+        report.bad(error.reason, name, error)
+        return None, error.reason
+    except UnsafePath as error:
+        report.bad("path leaves its root", name, error)
+        return None, None
+    with report.entry(name):
+        joined = join_records([with_boxes(draft, checked, report) for draft in drafts])
+        return {**{name: joined[name] for name in FEATURES if name != "image"}, "image": checked.as_column()}, None
+    return None, None
+
+
 def picture_of(draft: Draft) -> str:
     """Names the picture of a draft: drafts of one name become one record."""
     return draft.get("picture", draft["image"])
@@ -76,7 +106,7 @@ class Source:
 def _finehard_drafts(files: list[str], storage_options: dict[str, Any], report: Report) -> Iterator[Draft]:
     for path in files:
         for _, where, source_id, published in read_published(path, report, storage_options):
-            record = clean_record(published, source_id, report, f"{where} {source_id}")
+            record = clean_record(published, source_id, report, f"{where} {source_id}", captioned=False)
             if record is not None:
                 yield {"image": source_id, **record}
 

@@ -3,7 +3,8 @@
     python -m dataset_scripts.curation --recipe RECIPE.yaml --input IMAGES --output FOLDER
 
 --recipe takes a file, or the name of one in dataset_scripts/curation/recipes. The input is a folder of images (with alt
-text in NAME.txt), parquet files, WebDataset tars, or a folder in FineHARD's published layout.
+text in NAME.txt), parquet files, WebDataset tars, a table, a data set on the Hub, a folder in FineHARD's published layout,
+or of any other kind that own_data reads (`input.kind` and `input.options` of the recipe).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", required=True, help=f"a YAML file, or one of: {known}")
-    parser.add_argument("--input", required=True, help="folder or file with the images")
+    parser.add_argument("--input", required=True, help="folder, file or owner/name")
     parser.add_argument("--output", required=True, help="folder for the work, the records and the report")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="default: local")
     parser.add_argument(

@@ -13,9 +13,11 @@ from dataset_scripts.own_data import (
     coco_source,
     dci_source,
     flickr30k_source,
+    folder_source,
     hub_source,
     karpathy_source,
     open_images_source,
+    parquet_source,
     referring_source,
     sharegpt4v_source,
     table_source,
@@ -75,6 +77,10 @@ def _source(options: argparse.Namespace) -> Source:
         case "table":
             folder = options.images or str(options.file.parent)
             return table_source(options.file, folder, _columns(options), options.encoding)
+        case "images":
+            return folder_source(options.folder)
+        case "parquet":
+            return parquet_source(options.place, _columns(options))
         case "webdataset":
             return webdataset_source(options.folder, _columns(options))
         case _:
@@ -127,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("file", type=Path)
     one.add_argument("--encoding", default=None, help="of the file, such as cp1252; by default UTF-8 or its mark's")
     one.add_argument("--images", default=None, help="folder or URL of the images; by default the file's folder")
+    _add_columns(one)
+    one = add("images", "a folder of images, each with its caption in NAME.txt beside it")
+    one.add_argument("folder", type=Path)
+    one = add("parquet", "parquet files that hold encoded images")
+    one.add_argument("place", type=Path, help="a file, or a folder with *.parquet")
     _add_columns(one)
     one = add("webdataset", "WebDataset tars")
     one.add_argument("folder", type=Path, help="with *.tar")

@@ -19,11 +19,8 @@ _Texts = tuple[str | None, list[str]]  # long, short
 def _source(
     name: str, files: list[Path], images: str, read: _Reader, texts_of: Callable[[list[str]], _Texts], *options: object
 ) -> Source:
-    def draft(image: Captioned, report: Report) -> Draft | None:
+    def draft(image: Captioned, report: Report) -> Draft:
         long, short = texts_of(clean_texts(image.captions, "caption", image.where, report))
-        if long is None:
-            report.bad("record without a caption", image.where)
-            return None
         captions = {"caption": long, "short_captions": short}
         return {"image": image.path, **captions, "regions": [], "source_id": image.path}
 

@@ -14,15 +14,12 @@ from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report
 
 
-def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft | None:
+def _draft(image: CocoImage, has_captions: bool, report: Report) -> Draft:
     if has_captions:
         short = [one for where, text in image.captions for one in clean_texts(text, "caption", where, report)]
         long = join_captions(short)
     else:
         long, short = None, name_objects(thing.name for thing in image.objects if not thing.crowd)
-    if not short:
-        report.bad("record without a caption", image.where, image.path)
-        return None
     for thing in image.objects:
         if thing.crowd:
             report.missing("box of a crowd", thing.where)

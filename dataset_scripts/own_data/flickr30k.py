@@ -45,7 +45,7 @@ def _boxes(path: Path) -> tuple[tuple[float, float] | None, dict[str, list[list[
     return size, boxes
 
 
-def _draft(path: Path, annotations: Path, report: Report) -> Draft | None:
+def _draft(path: Path, annotations: Path, report: Report) -> Draft:
     captions, phrases = [], defaultdict(list)
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         text, pairs = parse_sentence(line)
@@ -53,9 +53,6 @@ def _draft(path: Path, annotations: Path, report: Report) -> Draft | None:
             captions.append(text)
             for entity, phrase in pairs:
                 phrases[entity].append(phrase)
-    if not captions:
-        report.bad("record without a caption", path.name)
-        return None
     size, boxes = None, {}
     with report.entry(f"{path.stem}.xml", "boxes are missing or damaged"):
         size, boxes = _boxes(annotations / "Annotations" / f"{path.stem}.xml")

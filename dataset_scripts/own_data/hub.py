@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Image, Value, load_dataset
@@ -13,7 +14,7 @@ from datasets import Dataset, Image, Value, load_dataset
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.objects import category_names
 from dataset_scripts.image_sources import MissingImage
-from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, fingerprint_files
+from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, fingerprint_files, usual_columns
 from dataset_scripts.report import Report
 
 _BLOCK = 1000  # rows that are read together
@@ -83,13 +84,17 @@ def _with_names(row: dict[str, Any], column: str, names: list[str]) -> dict[str,
 
 
 def hub_source(
-    name: str, columns: Columns, split: str = "train", config: str | None = None, revision: str | None = None
+    name: str,
+    columns: Columns | None = None,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
 ) -> Source:
     """Rows of a data set with an image column, by a mapping of columns.
 
     Args:
         name: ``owner/name`` on the Hub, or what else ``load_dataset`` takes. Code in a data set is never run.
-        columns: which column holds what.
+        columns: which column holds what; None: those that are called like the parts of a record.
         split, config, revision: as ``load_dataset`` takes them.
 
     Raises:
@@ -102,6 +107,46 @@ def hub_source(
             f"the data set {name!r} cannot be loaded (config {config!r}, split {split!r}): {error}. It must be a "
             "repository of the Hub or a folder that `datasets.load_dataset` reads"
         ) from error
+    return _rows_source(rows, name, columns, split, revision, config)
+
+
+def parquet_files(place: Path) -> list[Path]:
+    """The file itself, or those below a folder in the order of their names."""
+    return [place] if place.is_file() else sorted(path for path in place.rglob("*.parquet") if path.is_file())
+
+
+def parquet_source(place: Path, columns: Columns | None = None) -> Source:
+    """Rows of parquet files with encoded images, such as a downloaded data set; they are read into `datasets`' cache.
+
+    Args:
+        place: a file, or a folder with ``*.parquet``.
+        columns: which column holds what; None: those that are called like the parts of a record. The image is bytes, or
+            a struct of bytes and path.
+
+    Raises:
+        ValueError: no such files, they lack a column, or the image column holds no images.
+    """
+    files = parquet_files(place)
+    if not files:
+        raise ValueError(f"{place} holds no .parquet file")
+    try:
+        rows = load_dataset("parquet", data_files=[str(path) for path in files], split="train")
+    except Exception as error:  # as above
+        raise ValueError(
+            f"the parquet files in {place} cannot be read: {error}. All must be whole and have the same columns"
+        ) from error
+    return _rows_source(rows, place.stem, columns, place.stem)
+
+
+def _rows_source(
+    rows: Dataset,
+    name: str,
+    columns: Columns | None,
+    split: str,
+    revision: str | None = None,
+    config: str | None = None,
+) -> Source:
+    columns = columns or usual_columns(rows.column_names)
     check_columns(columns, set(rows.column_names), name)
     kind = rows.features[columns.image]
     plain = (isinstance(kind, Value) and "binary" in kind.dtype) or (
@@ -109,7 +154,7 @@ def hub_source(
     )
     if not (plain or isinstance(kind, Image)):
         raise ValueError(
-            f"column {columns.image!r} of {name} is {rows.features[columns.image]}, not an Image; if it holds paths or "
+            f"column {columns.image!r} of {name} is {kind}, not an Image; if it holds paths or "
             "URLs, save the table as CSV and use the converter for tables"
         )
     pictures = rows.select_columns([columns.image]).cast_column(columns.image, Image(decode=False))

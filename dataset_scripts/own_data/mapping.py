@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tokenize
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,6 @@ class Columns:
     box_format: BoxFormat = "normalized"
 
     def __post_init__(self) -> None:
-        if self.caption is None and self.short_caption is None:
-            raise ValueError("neither a column for the caption nor one for the short caption is named; one is needed")
         if (self.width is None) != (self.height is None):
             raise ValueError(
                 f"the column for the width is {self.width!r} and for the height {self.height!r}; give both or none"
@@ -52,6 +50,20 @@ class Columns:
     def names(self) -> list[str]:
         """The columns that are named."""
         return [name for role in _ROLES if (name := getattr(self, role)) is not None]
+
+
+def usual_columns(present: Collection[str]) -> Columns:
+    """The columns that are called what they hold, where nobody named any."""
+
+    def first(*names: str) -> str | None:
+        return next((name for name in names if name in present), None)
+
+    return Columns(
+        caption=first("caption"),
+        short_caption=first("short_captions", "short_caption"),
+        regions=first("regions"),
+        source_id=first("source_id"),
+    )
 
 
 def value_at(row: dict[str, Any], column: str | None) -> Any:
@@ -145,10 +157,8 @@ def _number_in(value: Any) -> Any:
         return value
 
 
-def draft_from_row(
-    row: dict[str, Any], columns: Columns, image: str, name: str, where: str, report: Report
-) -> Draft | None:
-    """The draft of a row; None if it has no usable caption, which is counted.
+def draft_from_row(row: dict[str, Any], columns: Columns, image: str, name: str, where: str, report: Report) -> Draft:
+    """The draft of a row.
 
     Args:
         row: column name to value.
@@ -162,9 +172,6 @@ def draft_from_row(
     source_id = str(source_id) if source_id not in (None, "") else name
     captions = captions_in(value_at(row, columns.caption), "caption", where, report)
     shorts = captions_in(value_at(row, columns.short_caption), "short caption", where, report)
-    if not captions and not shorts:
-        report.bad("record without a caption", where)
-        return None
     if columns.short_caption is None and len(captions) > 1:
         shorts = captions
     draft: Draft = {

@@ -11,7 +11,14 @@ from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.table import read_table
 from dataset_scripts.image_sources import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
-from dataset_scripts.own_data.mapping import Columns, check_columns, draft_from_row, fingerprint_files, value_at
+from dataset_scripts.own_data.mapping import (
+    Columns,
+    check_columns,
+    draft_from_row,
+    fingerprint_files,
+    usual_columns,
+    value_at,
+)
 from dataset_scripts.report import Report
 
 _LOOKED_AT = 100  # rows, for the columns: an object of JSON lines may lack some
@@ -29,23 +36,26 @@ def _draft(row: Any, columns: Columns, where: str, report: Report) -> Draft | No
     return draft_from_row(row, columns, image, image, where, report)
 
 
-def table_source(path: Path, images: str, columns: Columns, encoding: str | None = None) -> Source:
+def table_source(path: Path, images: str, columns: Columns | None = None, encoding: str | None = None) -> Source:
     """Rows of a ``.csv``, ``.tsv``, ``.txt``, ``.json`` or ``.jsonl`` file; see :func:`~dataset_scripts.formats.table.read_table`.
 
     Args:
         path: the file.
         images: folder or URL in which the image column's paths lie.
-        columns: which column holds what.
+        columns: which column holds what; None: those that are called like the parts of a record.
         encoding: of the file, such as ``"cp1252"``; None: UTF-8, or what a byte-order mark says.
 
     Raises:
         ValueError: the file is empty or lacks a column.
     """
-    names = columns.names()
-    first = [row for _, row in itertools.islice(read_table(path, names, encoding), _LOOKED_AT)]
+    wanted = columns.names() if columns else []
+    first = [row for _, row in itertools.islice(read_table(path, wanted, encoding), _LOOKED_AT)]
     if not first:
         raise ValueError(f"{path} holds no row")
-    check_columns(columns, {name for row in first if isinstance(row, dict) for name in row}, str(path))
+    present = {name for row in first if isinstance(row, dict) for name in row}
+    columns = columns or usual_columns(present)
+    check_columns(columns, present, str(path))
+    names = columns.names()
 
     def drafts(report: Report) -> Iterator[Draft]:
         for where, row in read_table(path, names, encoding):

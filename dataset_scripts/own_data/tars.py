@@ -50,16 +50,18 @@ def _tar_drafts(path: Path, name: str, columns: Columns, report: Report) -> Iter
                 yield draft
 
 
-def webdataset_source(folder: Path, columns: Columns) -> Source:
+def webdataset_source(folder: Path, columns: Columns | None = None) -> Source:
     """Uncompressed tars, such as img2dataset writes them.
 
     Args:
         folder: with ``*.tar``, also in folders of its own; or one of them.
-        columns: fields are named by their suffix: ``txt``, or ``json.caption``. ``image`` needs no name.
+        columns: fields are named by their suffix: ``txt``, or ``json.caption``. ``image`` needs no name. None: ``txt``
+            is the short caption.
 
     Raises:
         ValueError: there is no tar, or one is compressed.
     """
+    columns = columns or Columns(caption=None, short_caption="txt")
     root, pattern = (folder.parent, folder.name) if folder.is_file() else (folder, "*.tar")
     tars = sorted(root.rglob(pattern))
     if not tars:

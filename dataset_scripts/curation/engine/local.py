@@ -16,9 +16,11 @@ from .stages import Stage, run_shard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .input import Unit
+
 
 def run_local(
-    stages: list[Stage], units: list[dict[str, Any]], workers: int | None, on_shard: Callable[[dict[str, Any]], None]
+    stages: list[Stage], units: list[Unit], workers: int | None, on_shard: Callable[[dict[str, Any]], None]
 ) -> None:
     """Work off the open shards of each stage in turn; `on_shard` gets the statistics of each as it is done.
 
@@ -47,7 +49,7 @@ def worker_count(stage: Stage, workers: int | None) -> int:
     return workers or os.cpu_count() or 1
 
 
-def _in_pool(stage: Stage, todo: list[int], units: list[dict[str, Any]], workers: int) -> Iterator[dict[str, Any]]:
+def _in_pool(stage: Stage, todo: list[int], units: list[Unit], workers: int) -> Iterator[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs threads can hang
     devices = context.Queue()
     for worker in range(workers):

@@ -6,9 +6,10 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from dataset_scripts.locking import writing
 
 from ..settings import identity
 from ..steps import STEPS, step_class
+from .input import Unit, plan_units
 from .progress import Progress
 from .recipe import Recipe, missing_columns
-from .sources import plan_units, unit_size
 from .stages import Stage, make_stages, merge_survey
 
 if TYPE_CHECKING:
@@ -55,20 +56,22 @@ def curate(
     if engine not in ENGINES:
         raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")
     with exclusive(output):
-        units = load_plan(recipe, input, output)
+        units, problems = load_plan(recipe, input, output)
         stages = make_stages(recipe, output, len(units))
         if redo is not None:
             _forget(stages, redo)
         _check_fingerprints(stages)
         if retry_failed:
             _forget_failed(stages)
+        if not all(stages[0].done(index) for index in range(len(units))):
+            stages[0] = replace(stages[0], images=recipe.input.open(str(input)).images)
         for segment in _segments(stages):
             _run_segment(segment, units, engine, workers)
             if segment[-1].kind == "input":
                 _check_needs(recipe, segment[-1])
             if segment[-1].kind == "survey":
                 merge_survey(segment[-1])
-        report = make_report(stages, units)
+        report = make_report(stages, units, problems)
         annotations = [stages[-2].path(index) for index in range(len(units))]
         for name, settings in recipe.steps.items():
             report |= step_class(name).report(settings, annotations, recipe.seed)
@@ -76,30 +79,44 @@ def curate(
     return report
 
 
-def load_plan(recipe: Recipe, input: str | Path, output: Path) -> list[dict[str, Any]]:
-    """The plan of an earlier run on this output, or a new one; files that appear in the input later are not in it."""
+def load_plan(recipe: Recipe, input: str | Path, output: Path) -> tuple[list[Unit], dict[str, int]]:
+    """The plan of an earlier run on this output, or a new one, and what was wrong with the input's annotations.
+
+    Files that appear in the input later are not in it.
+    """
     path = output / "work" / "plan.json"
-    asked = {"input": str(Path(input).resolve()), "settings": asdict(recipe.input), "shard_size": recipe.shard_size}
+    place = str(Path(input).resolve()) if Path(input).exists() else str(input)
+    asked = {"input": place, "settings": asdict(recipe.input), "shard_size": recipe.shard_size}
     if path.is_file():
         plan = json.loads(path.read_text(encoding="utf-8"))
         if plan["asked"] != asked:
             raise ValueError(
                 f"{output} was begun with {plan['asked']}, and is now given {asked}; use another --output."
             )
-        return plan["units"]
-    units = plan_units(input, recipe.input, recipe.shard_size)
-    write_json(path, {"asked": asked, "units": units})
-    return units
+        return [Unit(str(output / "work" / "plan" / name), size) for name, size in plan["units"]], plan["problems"]
+    units, problems = _new_plan(recipe, place, output / "work" / "plan")
+    write_json(path, {"asked": asked, "units": [(Path(u.path).name, u.size) for u in units], "problems": problems})
+    return units, problems
+
+
+def _new_plan(recipe: Recipe, place: str, folder: Path) -> tuple[list[Unit], dict[str, int]]:
+    source = recipe.input.open(place)
+    units, report = plan_units(source, folder, recipe.shard_size, recipe.input.limit, recipe.seed)
+    return units, dict(report.problems)
 
 
 def describe(recipe: Recipe, input: str | Path, output: str | Path) -> str:
     """What a run would do, without doing it: records, shards and requests by stage."""
     output = Path(output).resolve()
     path = output / "work" / "plan.json"
-    units = load_plan(recipe, input, output) if path.is_file() else plan_units(input, recipe.input, recipe.shard_size)
+    if path.is_file():
+        units, _ = load_plan(recipe, input, output)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            units, _ = _new_plan(recipe, str(input), Path(folder) / "plan")
     stages = make_stages(recipe, output, len(units))
     _check_fingerprints(stages)
-    lines = [f"{sum(map(unit_size, units)):,} records in {len(units):,} shards of up to {recipe.shard_size:,}"]
+    lines = [f"{sum(unit.size for unit in units):,} records in {len(units):,} shards of up to {recipe.shard_size:,}"]
     for stage in stages:
         done = sum(stage.done(i) for i in range(stage.shards))
         asked = ""
@@ -135,7 +152,7 @@ def _segments(stages: list[Stage]) -> Iterator[list[Stage]]:
     yield segment
 
 
-def _run_segment(segment: list[Stage], units: list[dict[str, Any]], engine: str, workers: int | None) -> None:
+def _run_segment(segment: list[Stage], units: list[Unit], engine: str, workers: int | None) -> None:
     """The open shards of these stages, with a bar for each stage."""
     for stage in segment:
         write_json(stage.folder / "stage.json", _stage_file(stage))
@@ -232,9 +249,9 @@ def _forget_failed(stages: list[Stage]) -> None:
             stage.path(index).unlink(missing_ok=True)
 
 
-def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, Any]:
+def make_report(stages: list[Stage], units: list[Unit], problems: dict[str, int]) -> dict[str, Any]:
     """Counts, failures by reason, work and rate of each stage."""
-    report: dict[str, Any] = {"read": sum(map(unit_size, units)), "cores": os.cpu_count(), "stages": {}}
+    report: dict[str, Any] = {"read": sum(unit.size for unit in units), "cores": os.cpu_count(), "stages": {}}
     for stage in stages:
         parts = [stage.statistics(i) for i in range(stage.shards)]
         totals: dict[str, Any] = {"records": sum(p["records"] for p in parts)}
@@ -242,7 +259,8 @@ def make_report(stages: list[Stage], units: list[dict[str, Any]]) -> dict[str, A
         totals["worker_seconds"] = round(seconds, 3)
         totals["cpu_seconds"] = round(sum(p["cpu_seconds"] for p in parts), 3)
         totals["records_per_worker_second"] = round(totals["records"] / seconds, 2) if seconds else None
-        totals["failures"] = dict(sum((Counter(p["failures"]) for p in parts), Counter()).most_common())
+        failures = sum((Counter(p["failures"]) for p in parts), Counter(problems if stage.kind == "input" else {}))
+        totals["failures"] = dict(failures.most_common())
         if any(p.get("counts") for p in parts):
             totals["counts"] = dict(sum((Counter(p["counts"]) for p in parts), Counter()))
         if any(p.get("usage") for p in parts):

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from .sources import unit_size
-
 if TYPE_CHECKING:
+    from .input import Unit
     from .stages import Stage
 
 _LOOK = 0.5  # seconds
@@ -30,9 +29,9 @@ class Progress:
     them; a thread reads these, so that the bar moves with every answer.
     """
 
-    def __init__(self, stage: Stage, units: list[dict[str, Any]], bars: int, position: int) -> None:
+    def __init__(self, stage: Stage, units: list[Unit], bars: int, position: int) -> None:
         self.stage = stage
-        self.sizes = [unit_size(unit) for unit in units]
+        self.sizes = [unit.size for unit in units]
         self.failures: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()  # of the shards that are done
         self._done = 0

@@ -7,9 +7,11 @@ killed run restarts from its files whichever engine continues it.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .input import Unit
 from .stages import Stage, run_shard
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_ray(
-    stages: list[Stage], units: list[dict[str, Any]], workers: int | None, on_shard: Callable[[dict[str, Any]], None]
+    stages: list[Stage], units: list[Unit], workers: int | None, on_shard: Callable[[dict[str, Any]], None]
 ) -> None:
     """Run stages without a barrier between them as one Ray Data pipeline.
 
@@ -40,7 +42,7 @@ def run_ray(
         ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours shows records and failures
-    rows = [{"shard": i, "unit": json.dumps(units[i]), "new": "[]"} for i in todo]
+    rows = [{"shard": i, "unit": json.dumps(asdict(units[i])), "new": "[]"} for i in todo]
     pipeline = ray.data.from_items(rows, override_num_blocks=len(rows))
     for stage in stages:
         number = stage.resources.workers or workers
@@ -61,7 +63,7 @@ def run_row(stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
     """One shard through one stage."""
     if stage.done(row["shard"]):
         return row
-    statistics = run_shard(stage, row["shard"], json.loads(row["unit"]))
+    statistics = run_shard(stage, row["shard"], Unit(**json.loads(row["unit"])))
     return {**row, "new": json.dumps([*json.loads(row["new"]), statistics])}
 
 

@@ -15,8 +15,8 @@ from dataset_scripts.formats.files import read_yaml
 from dataset_scripts.schema import FEATURES
 
 from ..steps import STEPS, step_class
+from .input import InputSettings
 from .shards import ANNOTATIONS
-from .sources import InputSettings
 
 _MADE = set(ANNOTATIONS) - set(FEATURES)  # columns that no input has: only a step can write them
 

@@ -21,11 +21,13 @@ from modeling_fgclip.pixels import to_rgb
 
 from ..settings import identity
 from ..steps import step_class
+from .input import Unit, read_unit
 from .recipe import Recipe, Resources
 from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_shard
-from .sources import InputSettings, read_unit
 
 if TYPE_CHECKING:
+    from dataset_scripts.image_sources import ImageSource
+
     from ..models.messages import ChatSettings
     from ..steps.step import Step
 
@@ -58,6 +60,7 @@ class Stage:
     large: bool = False  # one process is enough
     chat: ChatSettings | None = None  # the model that is asked
     asks: str = ""  # a request is about a "record" or a "region"
+    images: ImageSource | None = None  # of the input, where it is still to be read
 
     @property
     def folder(self) -> Path:
@@ -125,7 +128,7 @@ def make_stages(recipe: Recipe, output: Path, shards: int) -> list[Stage]:
     return stages
 
 
-def run_shard(stage: Stage, index: int, unit: dict[str, Any] | None = None) -> dict[str, Any]:
+def run_shard(stage: Stage, index: int, unit: Unit | None = None) -> dict[str, Any]:
     """Do one shard of one stage, unless it is done. Returns its statistics."""
     if stage.done(index):
         return stage.statistics(index)
@@ -142,10 +145,9 @@ def _finish(statistics: dict[str, Any], start: Clocks, **values: Any) -> dict[st
     return statistics
 
 
-def _input(stage: Stage, index: int, unit: dict[str, Any], statistics: dict[str, Any], start: Clocks) -> None:
+def _input(stage: Stage, index: int, unit: Unit, statistics: dict[str, Any], start: Clocks) -> None:
     report = Report()
-    settings: InputSettings = stage.settings
-    rows = [{**row, "expressions": [], "failures": []} for row in read_unit(unit, settings, report)]
+    rows = [{**row, "expressions": [], "failures": []} for row in read_unit(unit, stage.images, report)]
     features = type(ANNOTATIONS)({"image": FEATURES["image"], **ANNOTATIONS})
     failures = dict(report.problems)
     _finish(statistics, start, records=len(rows), failures=failures, filled=filled_columns(rows))
