@@ -7,7 +7,7 @@ Interface
     :func:`clean_record`  values of one record (published layout or schema) → the record without its image, or None
     :func:`clean_row`     one row of a shard, ``image`` included → the record with its image still encoded, or None
     :func:`clean_regions` a list of regions, boxes in any format → the usable ones
-    :func:`clean_box`     one box in any format → normalized x1, y1, x2, y2, or None
+    :func:`clean_box`     one box in any format → normalized x1, y1, x2, y2, or None; :func:`cut_box` is its heart
     :func:`clean_text`, :func:`clean_texts`  one text, or none, one or several → usable ones
     :func:`is_missing`    whether a value says nothing: None, NaN, blank, invisible, or a table's word for "no value"
     :func:`join_records`  several records of one picture → one
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from array import array
@@ -126,6 +127,33 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
+class BadBox(ValueError):
+    """Four numbers that are no box in an image; the message is the same for all of a kind."""
+
+
+def cut_box(box: list[float], tolerance: float = BOX_TOLERANCE) -> list[float]:
+    """The part of a box that lies in the image; the box itself if all of it does.
+
+    Args:
+        box: x1, y1, x2, y2 as fractions, in the precision they are kept in.
+        tolerance: how far outside is no mistake. Infinite where a box is known to be right, such as one of a benchmark.
+
+    Raises:
+        BadBox: it lies farther outside, is inverted or empty, or is no four finite numbers.
+    """
+    x1, y1, x2, y2 = box
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        return box
+    if not all(map(math.isfinite, box)):
+        raise BadBox("box has a coordinate that is no finite number")
+    if min(box) < -tolerance or max(box) > 1 + tolerance:
+        raise BadBox("box lies outside the image")
+    x1, y1, x2, y2 = inner = [min(max(edge, 0.0), 1.0) for edge in box]
+    if x2 <= x1 or y2 <= y1:
+        raise BadBox("box is inverted or empty")
+    return inner
+
+
 def clean_box(
     box: object,
     where: str,
@@ -161,17 +189,14 @@ def clean_box(
             return None
         width, height = size
         corners = [x1 / width, y1 / height, x2 / width, y2 / height]
-    x1, y1, x2, y2 = stored = array("f", corners).tolist()
-    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
-        return stored
-    if min(stored) < -BOX_TOLERANCE or max(stored) > 1 + BOX_TOLERANCE:
-        report.bad("box lies outside the image", where, box)
+    stored = array("f", corners).tolist()
+    try:
+        inner = cut_box(stored)
+    except BadBox as error:
+        report.bad(str(error), where, box)
         return None
-    x1, y1, x2, y2 = inner = [min(max(edge, 0.0), 1.0) for edge in stored]
-    if x2 <= x1 or y2 <= y1:
-        report.bad("box is inverted or empty", where, box)
-        return None
-    report.keep("boxes clipped to the image")
+    if inner is not stored:
+        report.keep("boxes clipped to the image")
     return inner
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dataset_scripts.paths import checked_relative
+from dataset_scripts.records import BadBox, cut_box
 from dataset_scripts.upright import turn_box, turn_of_boxes
 from modeling_fgclip.pixels import BadImage, Header, read_header, to_rgb
 
@@ -205,6 +207,16 @@ def upright_boxes(image: ImageSource, xyxy: np.ndarray, declared: tuple[float, f
     return Boxes(xyxy, header.size)
 
 
+def _cut(box: list[float], name: str) -> list[float]:
+    try:
+        return cut_box(box, tolerance=math.inf)
+    except BadBox as error:
+        raise ValueError(
+            f"{name}: {error}, or lies wholly outside the image: {box} (normalized x1, y1, x2, y2). Boxes need x1 < x2 and "
+            "y1 < y2; check the format (x, y, width, height in pixels is not x1, y1, x2, y2)."
+        ) from None
+
+
 def clip_boxes(
     boxes: Sequence[np.ndarray], names: Sequence[str], tolerance: float = 1e-3
 ) -> tuple[list[np.ndarray], int]:
@@ -221,13 +233,7 @@ def clip_boxes(
     """
     clipped, outside = [], 0
     for array, name in zip(boxes, names, strict=True):
-        inner = np.clip(array, 0.0, 1.0)
-        empty = ~((inner[:, 2] > inner[:, 0]) & (inner[:, 3] > inner[:, 1]))  # NaN compares false
-        if empty.any():
-            raise ValueError(
-                f"{name}: box {array[empty][0].tolist()} (normalized x1, y1, x2, y2) is empty, inverted, NaN or wholly outside "
-                "the image. Boxes need x1 < x2 and y1 < y2; check the format (x, y, width, height in pixels is not x1, y1, x2, y2)."
-            )
+        inner = np.array([_cut(box, name) for box in array.tolist()], np.float32).reshape(-1, 4)
         outside += int((np.abs(inner - array).max(1) > tolerance).sum())
         clipped.append(inner)
     return clipped, outside

@@ -102,9 +102,9 @@ def test_fgovd_subsets_and_missing_images(fgovd, color_model):
     ("change", "message"),
     [
         ({"neg_expression": []}, "row 0 has no negative caption"),
-        ({"bbox": [70.0, 0.0, 10.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
-        ({"bbox": [0.0, 0.0, 0.0, 10.0]}, "empty, inverted, NaN or wholly outside"),
-        ({"bbox": [float("nan"), 0.0, 5.0, 5.0]}, "empty, inverted, NaN or wholly outside"),
+        ({"bbox": [70.0, 0.0, 10.0, 10.0]}, "inverted or empty, or lies wholly outside"),
+        ({"bbox": [0.0, 0.0, 0.0, 10.0]}, "inverted or empty, or lies wholly outside"),
+        ({"bbox": [float("nan"), 0.0, 5.0, 5.0]}, "no finite number"),
         ({"width": 640}, r"line 1: .*declares 640×64 pixels, the picture has 64×64"),
         ({"img_path": "../../etc/passwd"}, "could leave its root"),
         ({"pos_expression": ["a", "b"]}, "one positive caption; got 2"),
