@@ -1,10 +1,13 @@
 """FG-CLIP: CLIP with long text, dense features and region features (Xie et al., ICML 2025)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .boxes import check_boxes, pad_boxes
 from .checked_loading import CheckedLoading
@@ -88,31 +91,89 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
         """The token embedding, which quantization asks for."""
         return self.text_model.embeddings.token_embedding
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(N, 3, height, width) images to (N, D) features, not normalized. Sides are multiples of the patch size."""
-        return self.visual_projection(self.vision_model.pool(self.vision_model.trunk(pixel_values)))
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = True,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool | None = None,
+        **others: Any,
+    ) -> torch.Tensor | BaseModelOutputWithPooling:
+        """(N, 3, height, width) images to (N, D) features, not normalized. Sides are multiples of the patch size.
+
+        Args:
+            interpolate_pos_encoding: resample positions for another resolution than the trained one; false refuses it.
+            output_attentions, output_hidden_states: return an output with them, as `return_dict` does.
+            return_dict: true for transformers' output object, whose `pooler_output` are the features.
+            others: what a processor returns beside `pixel_values`; not read.
+        """
+        _check_others(others)
+        _require(pixel_values, "pixel_values", "get_image_features")
+        if not (return_dict or output_attentions or output_hidden_states):
+            trunk = self.vision_model.trunk(pixel_values, interpolate_pos_encoding)
+            return self.visual_projection(self.vision_model.pool(trunk))
+        self._check_attentions(output_attentions)
+        output, _ = self.vision_model.whole(
+            pixel_values, interpolate_pos_encoding, output_attentions, output_hidden_states
+        )
+        output.pooler_output = self.visual_projection(output.pooler_output)
+        return output.to_tuple() if return_dict is False else output
 
     def get_text_features(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        walk_short_pos: bool | torch.Tensor = True,
-    ) -> torch.Tensor:
+        walk_short_pos: bool | torch.Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool | None = None,
+        **others: Any,
+    ) -> torch.Tensor | BaseModelOutputWithPooling:
         """(N, L) padded token ids to (N, D) features, not normalized, pooled at the first end-of-text token.
 
         Args:
             attention_mask: not needed: nothing behind the end of a text can reach it.
             walk_short_pos: true for short text (up to 77 tokens), false for long text (248 positions and a projection
-                of its own); a (N,) tensor chooses for each text.
+                of its own); a (N,) tensor chooses for each text. None reads texts of more than 77 tokens as long text.
+            output_attentions, output_hidden_states: return an output with them, as `return_dict` does.
+            return_dict: true for transformers' output object, whose `pooler_output` are the features.
+            others: what a processor returns beside the texts; not read.
         """
-        is_short = torch.as_tensor(walk_short_pos, device=input_ids.device).reshape(-1, 1)  # (N or 1, 1)
-        input_ids = self._trim_texts(input_ids, is_short)
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        _check_others(others)
+        _require(input_ids, "input_ids", "get_text_features")
+        output, is_short = self._encode_text(
+            input_ids, attention_mask, walk_short_pos, output_attentions, output_hidden_states
+        )
+        features = self._project_text(output.pooler_output, is_short)
+        if not (return_dict or output_attentions or output_hidden_states):
+            return features
+        output.pooler_output = features
+        return output.to_tuple() if return_dict is False else output
+
+    def _encode_text(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        walk_short_pos: bool | torch.Tensor | None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> tuple[BaseModelOutputWithPooling, torch.Tensor]:
+        """CLIP's output of the text encoder, and (N, 1) which texts are short."""
+        self._check_attentions(output_attentions)
+        input_ids, positions, is_short = self._place_texts(input_ids, walk_short_pos)
         position_ids = self.text_model.position_ids_of(positions, ~is_short).expand_as(input_ids)
         if attention_mask is not None:
-            attention_mask = attention_mask[:, : input_ids.shape[1]]
-        pooled = self.text_model(input_ids, attention_mask=attention_mask, position_ids=position_ids).pooler_output
-        return self._project_text(pooled, is_short)
+            more = input_ids.shape[1] - attention_mask.shape[1]
+            attention_mask = F.pad(attention_mask, (0, more), value=1)  # cuts where it is negative
+        output = self.text_model(
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        return output, is_short
 
     def get_packed_text_features(self, packed_texts: PackedTexts) -> torch.Tensor:
         """(N, D) features, not normalized, of texts packed by `pack_texts`, in the order they were given in."""
@@ -203,8 +264,11 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
         boxes: torch.Tensor | None = None,
         box_mask: torch.Tensor | None = None,
         packed_texts: PackedTexts | None = None,
-        walk_short_pos: bool | torch.Tensor = True,
+        walk_short_pos: bool | torch.Tensor | None = None,
         return_loss: bool = False,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        interpolate_pos_encoding: bool = True,
         return_dict: bool = True,
     ) -> FGCLIPOutput | tuple:
         """Embeds whatever it is given: images, texts, boxes of the images.
@@ -219,6 +283,8 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
                 texts of a batch together, so no logits are formed from them.
             walk_short_pos: see [`~FGCLIPModel.get_text_features`].
             return_loss: whether to add the global contrastive loss, for as many texts as images.
+            output_attentions, output_hidden_states: add them to `text_model_output` and `vision_model_output`.
+            interpolate_pos_encoding: see [`~FGCLIPModel.get_image_features`].
         """
         if input_ids is None and pixel_values is None and packed_texts is None:
             raise ValueError("Received neither images nor texts; pass pixel_values, input_ids or both.")
@@ -226,10 +292,20 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
             raise ValueError("Received both input_ids and packed_texts; pass the texts once.")
         if boxes is not None and pixel_values is None:
             raise ValueError("Received boxes without pixel_values; boxes are regions of images.")
+        if packed_texts is not None and (output_attentions or output_hidden_states):
+            raise ValueError("Packed texts have no hidden states of their own; pass input_ids instead.")
+        self._check_attentions(output_attentions)
         output = FGCLIPOutput()
         if pixel_values is not None:
-            trunk = self.vision_model.trunk(pixel_values)
-            output.image_embeds = self._normalize(self.visual_projection(self.vision_model.pool(trunk)))
+            if packed_texts is None:
+                vision, trunk = self.vision_model.whole(
+                    pixel_values, interpolate_pos_encoding, output_attentions, output_hidden_states
+                )
+                output.vision_model_output, pooled = vision, vision.pooler_output
+            else:  # training reads nothing but the pooled token of the last block
+                trunk = self.vision_model.trunk(pixel_values, interpolate_pos_encoding)
+                pooled = self.vision_model.pool(trunk)
+            output.image_embeds = self._normalize(self.visual_projection(pooled))
             if boxes is not None:
                 # Images behind the boxes' have none; training embeds crops so.
                 with_boxes = slice(None) if len(boxes) == len(pixel_values) else slice(len(boxes))
@@ -240,7 +316,10 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
         if packed_texts is not None:
             output.text_embeds = self._normalize(self.get_packed_text_features(packed_texts))
         elif input_ids is not None:
-            output.text_embeds = self._normalize(self.get_text_features(input_ids, attention_mask, walk_short_pos))
+            output.text_model_output, is_short = self._encode_text(
+                input_ids, attention_mask, walk_short_pos, output_attentions, output_hidden_states
+            )
+            output.text_embeds = self._normalize(self._project_text(output.text_model_output.pooler_output, is_short))
         output.scales = tuple(
             scale.exp() for scale in (self.logit_scale, self.logit_scale_finegraind, self.logit_scale_hardneg)
         )
@@ -249,33 +328,61 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
             output.logits_per_image = output.logits_per_text.t()
         if return_loss:
             output.loss = self._contrastive_loss(output.logits_per_text)
-        return output if return_dict else output.to_tuple()
+        return output.to_tuple() if return_dict is False else output
 
-    def _trim_texts(self, input_ids: torch.Tensor, is_short: torch.Tensor) -> torch.Tensor:
-        """Cuts padding behind the longest text. Reading its length waits for the device once, so not while compiling.
+    def _place_texts(
+        self, input_ids: torch.Tensor, walk_short_pos: bool | torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, L') token ids with an end each, (L',) or (N, L') positions, and (N, 1) which texts are short.
+
+        Padding behind the longest text is cut. Reading its length waits for the device once; a compiled or exported
+        graph cannot, nor can it refuse: there, a text without an end gets one, and a longer one than its positions is
+        cut where the processor cuts it.
 
         Raises:
-            ValueError: for a text without an end, or longer than its positions.
+            ValueError: for a text without an end, or longer than its positions; not when compiled.
         """
-        if torch.compiler.is_compiling():
-            return input_ids
         config = self.config.text_config
+        short, long = config.max_position_embeddings, config.max_long_position_embeddings
+        if torch.compiler.is_compiling():
+            input_ids = F.pad(input_ids, (0, 1), value=config.eos_token_id)
         ends = input_ids == config.eos_token_id  # (N, L)
         end = ends.int().argmax(dim=-1)
-        limit = torch.where(is_short[:, 0], config.max_position_embeddings, config.max_long_position_embeddings)
-        missing, over, longest = torch.stack([~ends.any(-1), end >= limit, end]).amax(-1).tolist()
+        is_short = end < short if walk_short_pos is None else torch.as_tensor(walk_short_pos, device=input_ids.device)
+        is_short = is_short.reshape(-1, 1)  # (N or 1, 1)
+        limit = torch.where(is_short, short, long)  # (N or 1, 1)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        if torch.compiler.is_compiling():
+            last = positions == limit - 1  # (N or 1, L)
+            input_ids = input_ids.masked_fill(last, config.eos_token_id)
+            return input_ids, torch.minimum(positions, limit - 1), is_short
+        missing, early, over, longest = (
+            torch.stack([~ends.any(-1), ends[:, 0], end >= limit[:, 0], end]).amax(-1).tolist()
+        )
         if missing:
             raise ValueError(
                 f"Received a text without the end-of-text token {config.eos_token_id}, where texts are pooled. Tokenize "
                 "with `FGCLIPProcessor`, or end every text with that token."
             )
+        if early:
+            raise ValueError(
+                f"Received a text that begins with the end-of-text token {config.eos_token_id}, where texts are pooled. "
+                "Pad on the right (padding_side='right')."
+            )
         if over:
             raise ValueError(
-                f"Received a text of {longest + 1} tokens. Short text holds {config.max_position_embeddings} tokens, long "
-                f"text (`walk_short_pos=False`) {config.max_long_position_embeddings}; `FGCLIPProcessor(text=…, "
-                "long_text=…)` truncates accordingly."
+                f"Received a text of {longest + 1} tokens. Short text holds {short} tokens, long text "
+                f"(`walk_short_pos=False`) {long}; `FGCLIPProcessor(text=…, long_text=…)` truncates accordingly."
             )
-        return input_ids[:, : longest + 1]
+        return input_ids[:, : longest + 1], positions[: longest + 1], is_short
+
+    def _check_attentions(self, output_attentions: bool) -> None:
+        implementation = self.config._attn_implementation
+        if output_attentions and implementation != "eager":
+            raise ValueError(
+                f"output_attentions=True needs attention weights, which {implementation!r} does not compute; load with "
+                "attn_implementation='eager', or call model.set_attn_implementation('eager')."
+            )
 
     def _project_text(self, pooled: torch.Tensor, is_short: torch.Tensor) -> torch.Tensor:
         return torch.where(is_short, self.text_projection(pooled), self.text_filip_projection(pooled))
@@ -304,6 +411,28 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
             )
         target = torch.arange(len(logits_per_text), device=logits_per_text.device)
         return (F.cross_entropy(logits_per_text, target) + F.cross_entropy(logits_per_text.t(), target)) / 2
+
+
+# What `FGCLIPProcessor` and `FGCLIPModel.forward` name besides.
+_INPUTS = {
+    "input_ids",
+    "pixel_values",
+    "attention_mask",
+    "boxes",
+    "box_mask",
+    "walk_short_pos",
+    "interpolate_pos_encoding",
+}
+
+
+def _check_others(others: dict[str, Any]) -> None:
+    if unknown := sorted(others.keys() - _INPUTS):
+        raise TypeError(f"got unexpected keyword arguments {unknown}")
+
+
+def _require(value: torch.Tensor | None, name: str, method: str) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{method} needs the tensor {name}, got {type(value).__name__}; `FGCLIPProcessor` makes it.")
 
 
 FGCLIPConfig.register_for_auto_class()

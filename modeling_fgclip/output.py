@@ -1,8 +1,9 @@
 """What both families' models return."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 
@@ -17,6 +18,8 @@ class FGCLIPOutput(ModelOutput):
         logits_per_text: (texts, images), its transpose.
         text_embeds: (texts, D).
         image_embeds: (images, D).
+        text_model_output: of the text encoder: last_hidden_state (texts, L, D), pooler_output; not for packed texts.
+        vision_model_output: of the image encoder, likewise; not beside packed texts, whose training needs none of it.
         region_embeds: (images, boxes, D); zeros for padding.
         scales: inverse temperatures of the global, the regional and the hard-negative loss.
         bias: of the global logits (FG-CLIP 2).
@@ -27,9 +30,18 @@ class FGCLIPOutput(ModelOutput):
     logits_per_text: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
     region_embeds: torch.Tensor | None = None
     scales: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     bias: torch.Tensor | None = None
+
+    def to_tuple(self) -> tuple:
+        """The values that are there, in CLIP's order; nested outputs as tuples, too."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(
+            value.to_tuple() if isinstance(value, ModelOutput) else value for value in values if value is not None
+        )
 
 
 __all__ = ["FGCLIPOutput"]

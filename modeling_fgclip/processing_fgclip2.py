@@ -9,7 +9,7 @@ from transformers.image_utils import ImageInput, make_flat_list_of_images
 from .boxes import boxes_of_images, image_size
 from .full_texts import pad_ids
 from .image_processing_fgclip2 import IMAGE_INPUTS, as_fgclip2
-from .text_checks import check_length, check_texts
+from .text_checks import check_length, check_texts, read_literally
 
 
 class FGCLIP2Processor(ProcessorMixin):
@@ -32,6 +32,8 @@ class FGCLIP2Processor(ProcessorMixin):
     ):
         self.short_text_length = short_text_length
         self.long_text_length = long_text_length
+        if tokenizer is not None:
+            read_literally(tokenizer)
         super().__init__(None if image_processor is None else as_fgclip2(image_processor), tokenizer, **kwargs)
 
     def __call__(

@@ -2,6 +2,7 @@
 
 import torch
 from transformers import CLIPVisionModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 
@@ -22,14 +23,39 @@ class FGCLIPVisionModel(InitializedAsTransformers, CLIPVisionModel):
             )
         return height // patch, width // patch
 
-    def trunk(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def trunk(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> torch.Tensor:
         """(N, 1 + H * W, D) hidden states before the last block, which the global and the dense features share."""
         self.feature_map_size(pixel_values)
-        hidden_states = self.embeddings(pixel_values, interpolate_pos_encoding=True)
+        hidden_states = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
         hidden_states = self.pre_layrnorm(hidden_states)
         for layer in self.encoder.layers[:-1]:
             hidden_states = layer(hidden_states, None)
         return hidden_states
+
+    def whole(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = True,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> tuple[BaseModelOutputWithPooling, torch.Tensor]:
+        """CLIP's output, with the last block computed for every token, and `trunk`."""
+        if not output_attentions and not output_hidden_states:
+            trunk = self.trunk(pixel_values, interpolate_pos_encoding)
+            last = self.encoder.layers[-1](trunk, None)
+            pooled = self.post_layernorm(last[:, 0])
+            return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=pooled), trunk
+        self.feature_map_size(pixel_values)
+        output = self(
+            pixel_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            output_attentions=output_attentions,
+            output_hidden_states=True,
+        )
+        trunk = output.hidden_states[-2]
+        if not output_hidden_states:
+            output.hidden_states = None
+        return output, trunk
 
     def pool(self, trunk: torch.Tensor) -> torch.Tensor:
         """(N, D) global features: the class token after the last block, of which nothing else is computed."""

@@ -10,6 +10,7 @@ from dataset_scripts.atomic import write_json
 from dataset_scripts.shards import damaged_shards
 from dataset_scripts.validate.check import CountTokens, check
 from dataset_scripts.validate.report import as_dict, as_text, save_sheet
+from modeling_fgclip.text_checks import read_literally
 
 DEFAULT_TOKENIZER = "openai/clip-vit-base-patch16"  # FG-CLIP's
 
@@ -24,7 +25,7 @@ def token_counter(name: str) -> CountTokens:
 
     try:
         # Not AutoTokenizer, which asks to run the code of a checkpoint whose configuration names some.
-        tokenizer = CLIPTokenizer.from_pretrained(name)
+        tokenizer = read_literally(CLIPTokenizer.from_pretrained(name))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"the tokenizer {name} cannot be loaded ({str(error)[:200]}); name another or a folder with --tokenizer, or "

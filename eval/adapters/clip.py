@@ -13,6 +13,7 @@ from transformers.image_utils import PILImageResampling
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
 from modeling_fgclip.checked_loading import load_checked
+from modeling_fgclip.text_checks import read_literally
 
 
 class CLIPAdapter(ModelAdapter):
@@ -22,6 +23,7 @@ class CLIPAdapter(ModelAdapter):
 
     def __init__(self, model: CLIPModel, processor: CLIPProcessor, name: str = "CLIP"):
         self.model, self.processor, self.name = model, processor, name
+        read_literally(processor.tokenizer)
         self.size = model.config.vision_config.image_size
         self.length = model.config.text_config.max_position_embeddings
         self.long_text = self.length > 77

@@ -14,6 +14,7 @@ from transformers.image_utils import PILImageResampling
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
 from modeling_fgclip.checked_loading import load_checked
+from modeling_fgclip.text_checks import read_literally
 
 
 class SiglipAdapter(ModelAdapter):
@@ -27,6 +28,7 @@ class SiglipAdapter(ModelAdapter):
 
     def __init__(self, model: SiglipModel | Siglip2Model, processor: Any, name: str = "SigLIP"):
         self.model, self.processor, self.name = model, processor, name
+        read_literally(processor.tokenizer)
         self.length = model.config.text_config.max_position_embeddings
         self.patch = model.config.vision_config.patch_size
 

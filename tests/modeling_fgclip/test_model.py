@@ -5,6 +5,7 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
+from modeling_fgclip.export_encoders import encoders
 from modeling_fgclip.text_positions import stretch_positions
 from tests.conftest import TINY
 
@@ -146,6 +147,47 @@ def test_compiles_without_graph_breaks(tiny_model, inputs, processor):
         assert_close(compiled(*arguments), getattr(tiny_model, method)(*arguments), rtol=1e-4, atol=1e-5)
 
 
+def compiled_text_encoder(model, how):
+    if how == "compile":
+        return torch.compile(model.get_text_features, backend="eager", fullgraph=True)
+    encoder = next(encoder for encoder in encoders(model) if encoder.name == "text")
+    program = torch.export.export(
+        encoder.module, (), encoder.inputs, dynamic_shapes=encoder.dynamic_shapes, strict=False
+    ).module()
+
+    def features(input_ids, walk_short_pos):
+        is_short = torch.as_tensor(walk_short_pos).expand(len(input_ids))
+        return program(input_ids=input_ids, long_text=~is_short)
+
+    return features
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["compile", "export"])
+def test_compiled_texts_without_an_end_and_too_long_ones(tiny_model, processor, how):
+    """A graph cannot refuse: a text without its end gets one, one over its positions is cut as the processor cuts."""
+    encode = compiled_text_encoder(tiny_model, how)
+    normalize = torch.nn.functional.normalize
+    texts = ["a red star", "a blue circle and a green square"]
+    for long_text in (False, True):
+        whole = processor.encode_texts(texts, long_text)
+        for ids in whole:
+            found = encode(torch.tensor([ids[:-1]]), walk_short_pos=not long_text)
+            expected = tiny_model.get_text_features(torch.tensor([ids]), walk_short_pos=not long_text)
+            assert_close(normalize(found), normalize(expected), rtol=1e-4, atol=1e-5)
+    words = "dog star circle " * 60  # 182 tokens
+    found = encode(processor(text=[words], long_text=True)["input_ids"], walk_short_pos=True)
+    expected = tiny_model.get_text_features(torch.tensor(processor.encode_texts([words])), walk_short_pos=True)
+    assert_close(normalize(found), normalize(expected), rtol=1e-4, atol=1e-5)
+    without_end = torch.tensor(processor.encode_texts([words + words], True))
+    without_end[:, -1] = 5  # 248 tokens
+    cut = without_end.clone()
+    cut[:, -1] = processor.tokenizer.eos_token_id
+    expected = tiny_model.get_text_features(cut, walk_short_pos=False)
+    found = encode(without_end, walk_short_pos=False)
+    assert_close(normalize(found), normalize(expected), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("box", "message"),
     [
@@ -169,7 +211,15 @@ def test_bad_input_is_refused(tiny_model, processor):
         tiny_model.get_text_features(torch.tensor([[1, 2, 3]]))
     long = processor(text="dog " * 100, long_text=True)["input_ids"]
     with pytest.raises(ValueError, match="77 tokens"):
-        tiny_model.get_text_features(long)
+        tiny_model.get_text_features(long, walk_short_pos=True)
+    with pytest.raises(ValueError, match="padding_side"):
+        tiny_model.get_text_features(long.flip(1))
+    with pytest.raises(ValueError, match="needs the tensor pixel_values, got NoneType"):
+        tiny_model.get_image_features(input_ids=long)
+    with pytest.raises(TypeError, match="pixels"):
+        tiny_model.get_image_features(pixels=torch.randn(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="'eager'"):
+        tiny_model(input_ids=long, output_attentions=True)
     with pytest.raises(ValueError, match="one \\(K_i, 4\\) tensor for each image"):
         tiny_model.get_region_features(torch.randn(2, 3, 64, 64), [torch.tensor([[0.0, 0.0, 1.0, 1.0]])])
     with pytest.raises(ValueError, match="without pixel_values"):

@@ -1,13 +1,16 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from transformers import AutoProcessor, CLIPImageProcessorPil
+from transformers import AutoProcessor, AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from modeling_fgclip import FGCLIPProcessor
-from tests.conftest import FIXTURES
+from eval.adapters import CLIPAdapter
+from modeling_fgclip import FGCLIPProcessor, pack_texts
+from tests.conftest import FIXTURES, TINY
 
 
 @pytest.mark.parametrize("name", ["wide", "tall"])
@@ -110,9 +113,94 @@ def test_saved_and_loaded_by_auto_processor(processor, tmp_path):
         ({"images": Image.new("RGB", (9, 9)), "boxes": [[0, 0, 3]]}, r"\(K, 4\)"),
         ({"images": [Image.new("RGB", (9, 9))], "boxes": [[], []]}, "2 images and 1 images"),
         ({"images": Image.new("RGB", (9, 9)), "boxes": [], "box_format": "xywh"}, "'pixel' or 'normalized'"),
-        ({"text": "a", "return_tensors": "np"}, "'pt'"),
+        ({"text": "a", "return_tensors": "tf2"}, "TensorType"),
     ],
 )
 def test_bad_input_is_refused(processor, arguments, message):
     with pytest.raises(ValueError, match=message):
         processor(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": []}, "no text at all"),
+        ({"text": 5}, "type int"),
+        ({"text": b"a dog"}, "type bytes"),
+        ({"text": [["a", "dog"]]}, "text 0 of 1"),
+        ({"text": "a dog \ud83d"}, "lone surrogate, at 6"),
+        ({"text": "a dog", "max_length": 100}, "long_text=True for up to 248"),
+        ({"text": "a dog", "max_length": 0}, "max_length=0"),
+        ({"text": "a dog", "truncation": "some"}, "truncation='some'"),
+        ({"text": "a dog", "long_text": "yes"}, "'auto'"),
+        ({"text": "a dog", "lang_text": True}, r"\['lang_text'\]"),
+        ({"text": "a dog", "device": "the moon"}, "device='the moon'"),
+        ({"images": []}, "no image at all"),
+        ({"images": [None]}, "NoneType as image 0"),
+        ({"images": "no such file"}, "neither a file nor a URL"),
+        ({"images": "data:image/png;base64,?"}, "damaged"),
+        ({"images": torch.randn(3, 9, 9)}, "pixel_values, without the processor"),
+        ({"images": torch.full((3, 9, 9), torch.nan)}, "nan"),
+        ({"images": Image.new("RGB", (9, 9)), "do_center_crop": True}, "do_center_crop"),
+    ],
+)
+def test_wrong_types_and_values_are_refused(processor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processor(**arguments)
+
+
+def test_a_text_that_is_cut_is_told(processor):
+    with pytest.warns(UserWarning, match=r"1 of 2 texts are longer than 77 tokens \(the longest has 102\).*long_text"):
+        processor(text=["dog " * 100, "a dog"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        processor(text="dog " * 100, long_text=True)
+        processor(text="dog " * 20, max_length=10)  # asked for
+        processor.encode_texts(["dog " * 100])
+
+
+def test_long_text_by_itself(processor, tiny_model):
+    """ "auto" reads each text as its length asks for."""
+    short, long = "a dog", "dog " * 100
+    batch = processor(text=[short, long], long_text="auto")
+    assert batch["walk_short_pos"].tolist() == [True, False]
+    features = tiny_model.get_text_features(**batch)
+    assert_close(features[:1], tiny_model.get_text_features(**processor(text=short)), rtol=1e-4, atol=1e-5)
+    assert_close(
+        features[1:], tiny_model.get_text_features(**processor(text=long, long_text=True)), rtol=1e-4, atol=1e-5
+    )
+    assert_close(features, tiny_model.get_text_features(batch["input_ids"]), rtol=1e-4, atol=1e-5)
+    assert processor(text=[short], long_text="auto")["input_ids"].shape == (1, 4)
+
+
+@pytest.mark.parametrize("special", ["<|endoftext|>", "<|startoftext|>"])
+def test_special_tokens_in_a_caption_are_words(processor, tiny_model, tmp_path, special):
+    """One text has one embedding, however it is encoded, and the words behind the token count."""
+    text = f"a red star{special} and a blue circle"
+    with torch.no_grad():
+        found = tiny_model.get_text_features(**processor(text=[text, "a red star"]))
+        packed = tiny_model.get_packed_text_features(pack_texts(processor.encode_texts([text]), [False]))
+    assert_close(packed[0], found[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    ids = processor(text=text)["input_ids"][0].tolist()
+    assert [ids.count(token) for token in (processor.tokenizer.bos_token_id, processor.tokenizer.eos_token_id)] == [
+        1,
+        1,
+    ]
+    processor.save_pretrained(tmp_path)
+    for loaded in (AutoTokenizer.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path).tokenizer):
+        assert loaded(text)["input_ids"] == ids
+    assert (
+        CLIPAdapter(CLIPModel(CLIPConfig(**TINY)), processor).tokenize([text], False)["input_ids"][0].tolist() == ids
+    )
+
+
+def test_floats_are_read_by_their_range(processor):
+    """From 0 to 1 as ToTensor gives them, from 0 to 255, and as the bytes they were made of."""
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    expected = processor(images=Image.fromarray(pixels))["pixel_values"]
+    for floats in (pixels / 255, (pixels / 255).astype(np.float32), pixels.astype(np.float32)):
+        assert torch.equal(processor(images=floats)["pixel_values"], expected)
+    half = torch.from_numpy(pixels / 255).permute(2, 0, 1).half()
+    assert torch.equal(processor(images=half)["pixel_values"], expected)
+    assert torch.equal(processor(images=[half, half])["pixel_values"], expected.repeat(2, 1, 1, 1))

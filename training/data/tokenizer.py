@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
+from modeling_fgclip.text_checks import read_literally
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 # With the ids 0 to 3, as in SigLIP 2's (Gemma's) tokenizer.
@@ -39,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int
     merges = merges[: vocab_size - 2 - len(base)]
     tokens = dict.fromkeys([*base, *("".join(merge) for merge in merges), START, END])
     vocab = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=model_max_length)
+    return read_literally(CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=model_max_length))
 
 
 def train_siglip_tokenizer(
