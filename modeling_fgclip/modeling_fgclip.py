@@ -295,39 +295,39 @@ class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
         if packed_texts is not None and (output_attentions or output_hidden_states):
             raise ValueError("Packed texts have no hidden states of their own; pass input_ids instead.")
         self._check_attentions(output_attentions)
-        output = FGCLIPOutput()
+        values: dict[str, Any] = {}  # a ModelOutput that is filled bit by bit orders itself by that
         if pixel_values is not None:
             if packed_texts is None:
-                vision, trunk = self.vision_model.whole(
+                values["vision_model_output"], trunk = self.vision_model.whole(
                     pixel_values, interpolate_pos_encoding, output_attentions, output_hidden_states
                 )
-                output.vision_model_output, pooled = vision, vision.pooler_output
+                pooled = values["vision_model_output"].pooler_output
             else:  # training reads nothing but the pooled token of the last block
                 trunk = self.vision_model.trunk(pixel_values, interpolate_pos_encoding)
                 pooled = self.vision_model.pool(trunk)
-            output.image_embeds = self._normalize(self.visual_projection(pooled))
+            values["image_embeds"] = self._normalize(self.visual_projection(pooled))
             if boxes is not None:
                 # Images behind the boxes' have none; training embeds crops so.
                 with_boxes = slice(None) if len(boxes) == len(pixel_values) else slice(len(boxes))
-                regions = self._pool_regions(pixel_values[with_boxes], trunk[with_boxes], boxes)
-                output.region_embeds = self._normalize(regions)
-                if box_mask is not None:
-                    output.region_embeds = output.region_embeds * box_mask.unsqueeze(-1)
+                regions = self._normalize(self._pool_regions(pixel_values[with_boxes], trunk[with_boxes], boxes))
+                values["region_embeds"] = regions if box_mask is None else regions * box_mask.unsqueeze(-1)
         if packed_texts is not None:
-            output.text_embeds = self._normalize(self.get_packed_text_features(packed_texts))
+            values["text_embeds"] = self._normalize(self.get_packed_text_features(packed_texts))
         elif input_ids is not None:
-            output.text_model_output, is_short = self._encode_text(
+            text, is_short = self._encode_text(
                 input_ids, attention_mask, walk_short_pos, output_attentions, output_hidden_states
             )
-            output.text_embeds = self._normalize(self._project_text(output.text_model_output.pooler_output, is_short))
-        output.scales = tuple(
+            values["text_model_output"] = text
+            values["text_embeds"] = self._normalize(self._project_text(text.pooler_output, is_short))
+        scales = tuple(
             scale.exp() for scale in (self.logit_scale, self.logit_scale_finegraind, self.logit_scale_hardneg)
         )
         if input_ids is not None and pixel_values is not None:
-            output.logits_per_text = output.text_embeds @ output.image_embeds.t() * output.scales[0]
-            output.logits_per_image = output.logits_per_text.t()
+            logits_per_text = values["text_embeds"] @ values["image_embeds"].t() * scales[0]
+            values |= {"logits_per_text": logits_per_text, "logits_per_image": logits_per_text.t()}
         if return_loss:
-            output.loss = self._contrastive_loss(output.logits_per_text)
+            values["loss"] = self._contrastive_loss(values.get("logits_per_text"))
+        output = FGCLIPOutput(scales=scales, **values)
         return output.to_tuple() if return_dict is False else output
 
     def _place_texts(

@@ -1,6 +1,6 @@
 """What both families' models return."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -38,10 +38,7 @@ class FGCLIPOutput(ModelOutput):
 
     def to_tuple(self) -> tuple:
         """The values that are there, in CLIP's order; nested outputs as tuples, too."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(
-            value.to_tuple() if isinstance(value, ModelOutput) else value for value in values if value is not None
-        )
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in super().to_tuple())
 
 
 __all__ = ["FGCLIPOutput"]

@@ -298,7 +298,7 @@ def published_long_text(u):
 def published_dense(u):
     pixels = u.processor(images=u.image)["pixel_values"]
     dense = u.model.get_image_dense_features(pixel_values=pixels)
-    similarity = normalized(dense).squeeze() @ normalized(u.texts[:1]).squeeze().T
+    similarity = normalized(dense).squeeze() @ torch.nn.functional.normalize(u.texts[0], dim=-1)
     assert similarity.reshape(4, 4).shape == (4, 4)
     boxes = u.model.get_image_box_roi_features(pixel_values=pixels, box_info=[torch.tensor([[0.0, 0.0, 2.0, 4.0]])])
     return boxes, u.model.get_region_features(pixels, torch.tensor([[[0.0, 0.0, 0.5, 1.0]]]))[0]
