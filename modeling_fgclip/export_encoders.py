@@ -66,8 +66,9 @@ class RegionEncoder(nn.Module):
         self.model = model
 
     def forward(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        # `get_region_features` counts images and boxes in Python, which would fix their numbers.
-        return self.model(pixel_values=pixel_values, boxes=boxes).region_embeds
+        # `get_region_features` and `forward` count images and boxes in Python, which would fix their numbers.
+        trunk = self.model.vision_model.trunk(pixel_values)
+        return F.normalize(self.model._pool_regions(pixel_values, trunk, boxes), dim=-1)
 
 
 @dataclass
