@@ -6,27 +6,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-# Attribute values of FG-OVD (Bianchi et al., 2024), which takes them from PACO (Ramanathan et al., 2023).
-_COLORS = "black white grey gray lightgrey brown red orange yellow green blue purple pink beige tan gold golden silver turquoise violet cyan magenta maroon navy teal colored coloured"
-_MODIFIERS = "light dark pale bright deep"
-_MATERIALS = "ceramic crochet fabric glass leather metal metallic paper plastic rattan stone stoned velvet wood wooden wool brownwood rubber concrete brick steel iron copper bronze brass newspaper"
-_PATTERNS = "plain checkered chequered dotted floral logo logos perforated striped studded text woven textured patterned zigzag gradient tiled stripes dots checks solid speckled hatched"
-_TRANSPARENCY = "opaque translucent transparent"
-_SIZES = "tiny small medium big large huge tall short long wide narrow sized"
-_POSITIONS = "left right top bottom upper lower middle center centre above below"
+from dataset_scripts.attributes import kinds_of_words
 
-KINDS: dict[str, str] = {
-    word: kind
-    for kind, words in {
-        "color": f"{_COLORS} {_MODIFIERS}",
-        "material": _MATERIALS,
-        "pattern": _PATTERNS,
-        "transparency": _TRANSPARENCY,
-        "size": _SIZES,
-        "position": _POSITIONS,
-    }.items()
-    for word in words.split()
-}
+KINDS = kinds_of_words()
 _WORD = re.compile(r"[a-z]+")  # "blue-colored" is two words
 
 # A leading noun phrase ends before the first of these.

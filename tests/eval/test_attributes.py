@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from dataset_scripts.attributes import kinds_of_words
+from dataset_scripts.curation.language.attributes import load_vocabulary
+from dataset_scripts.sample.vocabulary import COLOR_NAMES, MATERIALS
 from eval.attributes import changed_attributes, object_class
 
 
@@ -44,3 +50,33 @@ def test_changed_attributes(positive, negative, kinds):
 )
 def test_object_class(caption, name):
     assert object_class(caption) == name
+
+
+def test_there_is_one_vocabulary():
+    """Curation, the breakdown and the generated sample speak of the same attributes."""
+    kinds = kinds_of_words()
+    vocabulary = load_vocabulary()
+    assert set(vocabulary.categories) < set(kinds.values())
+    for name, category in vocabulary.categories.items():
+        replaced = {word for word in category.values if re.fullmatch("[a-z]+", word)}
+        # bronze and copper are put into captions as colors, and FG-OVD lists them as materials
+        assert {word for word in replaced if kinds[word] != name} == (
+            {"bronze", "copper"} if name == "color" else set()
+        )
+    assert {kinds[word] for color in COLOR_NAMES for word in color.split()} == {"color"}
+    assert {kinds[word] for word in MATERIALS} == {"material", "pattern"}
+
+
+def test_words_are_listed_in_one_file():
+    """The words of a category stand together in no other file of the package."""
+    root = Path(__file__).parents[2]
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for folder in ("dataset_scripts", "eval", "training")
+        for path in (root / folder).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    }
+    found = [
+        path.name for path, text in texts.items() if all(word in text for word in ("rattan", "crochet", "velvet"))
+    ]
+    assert found == ["attributes.yaml"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from dataset_scripts.attributes import VOCABULARY
+
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
 
-DEFAULT_VOCABULARY = Path(__file__).with_name("attributes.yaml")
 _NOUN = {"NOUN", "PROPN"}
 _TWO_TONE = {"and", "or", "/"}
 
@@ -75,13 +76,17 @@ class Vocabulary:
         Raises:
             ValueError: the file does not have the form of attributes.yaml.
         """
-        path = Path(path or DEFAULT_VOCABULARY)
+        path = Path(path or VOCABULARY)
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict):
-            raise ValueError(f"{path}: expected a mapping of categories as in {DEFAULT_VOCABULARY.name}, got {raw!r}.")
+            raise ValueError(f"{path}: expected a mapping of categories as in {VOCABULARY.name}, got {raw!r}.")
         exceptions = raw.pop("not_attributes", [])
         uncolored = frozenset(raw.pop("uncolored_nouns", []))
-        categories = {name: _category(name, entry, path) for name, entry in raw.items()}
+        # categories of words alone are for recognizing
+        replaced = {
+            name: entry for name, entry in raw.items() if not (isinstance(entry, dict) and {*entry} == {"words"})
+        }
+        categories = {name: _category(name, entry, path) for name, entry in replaced.items()}
         for category in categories.values():
             unknown = set(category.fallback.values()) - set(categories)
             if unknown:
@@ -192,7 +197,7 @@ def _category(name: str, entry: object, path: Path) -> Category:
     """One category of the file, shades and spellings resolved."""
     if not isinstance(entry, dict) or not isinstance(entry.get("values"), dict):
         raise ValueError(f"{path}: category {name!r} needs `values: {{word: [family, …]}}`, got {entry!r}.")
-    unknown = set(entry) - {"values", "shades", "same_as", "fallback", "only_for"}
+    unknown = set(entry) - {"values", "words", "shades", "same_as", "fallback", "only_for"}
     if unknown:
         raise ValueError(f"{path}: category {name!r} has the unknown keys {sorted(unknown)}.")
     same_as = entry.get("same_as", {})
@@ -215,4 +220,4 @@ def load_vocabulary(path: str | None = None) -> Vocabulary:
 
 def vocabulary_digest(path: str | None = None) -> str:
     """Names the contents of a vocabulary file."""
-    return hashlib.sha256(Path(path or DEFAULT_VOCABULARY).read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(Path(path or VOCABULARY).read_bytes()).hexdigest()[:12]
