@@ -114,13 +114,12 @@ class Chat:
             else:
                 fresh.append((key, positions))
 
-        def on_answer(at: int, answer: Answer) -> None:
-            key, positions = fresh[at]
+        def keep(at: int, answer: Answer) -> None:
             if answer.failure is None:
-                self.journal.put(key, answer)
-            take(positions, answer, reused=False)
+                self.journal.put(fresh[at][0], answer)
 
         if fresh:
-            self.backend.ask([requests[positions[0]] for _, positions in fresh], on_answer)
+            asked = [requests[positions[0]] for _, positions in fresh]
+            self.backend.ask(asked, keep, lambda at, answer: take(fresh[at][1], answer, reused=False))
         judge_arrived()
         return verdicts

@@ -15,9 +15,7 @@ from modeling_fgclip.pixels import to_rgb
 from .messages import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .messages import ChatSettings, Request
+    from .messages import ChatSettings, OnAnswer, Request
 
 _NOT_TAKEN = {400, 404, 422, 501}  # how servers refuse a field that they do not know
 
@@ -46,10 +44,16 @@ class EndpointBackend:
             max_retries=settings.retries,
         )
 
-    def ask(self, requests: list[Request], on_answer: Callable[[int, Answer], None]) -> None:
-        """Answers arrive in any order; `on_answer` is called from this thread alone."""
+    def ask(self, requests: list[Request], keep: OnAnswer, on_answer: OnAnswer) -> None:
+        """Answers arrive in any order."""
+
+        def one(position: int) -> Answer:
+            answer = self._ask_one(requests[position])
+            keep(position, answer)
+            return answer
+
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            waiting = {pool.submit(self._ask_one, request): i for i, request in enumerate(requests)}
+            waiting = {pool.submit(one, i): i for i in range(len(requests))}
             try:
                 for future in as_completed(waiting):
                     on_answer(waiting.pop(future), future.result())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from .messages import Answer
@@ -22,6 +23,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self._answers: dict[str, Answer] = {}
+        self._lock = threading.Lock()
         self._file = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +49,14 @@ class Journal:
         return self._answers.get(key)
 
     def put(self, key: str, answer: Answer) -> None:
-        self._answers[key] = answer
-        if self._file is not None:
-            entry = {"key": key, **{name: getattr(answer, name) for name in _KEPT}}
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        """Any thread may put an answer."""
+        line = json.dumps({"key": key, **{name: getattr(answer, name) for name in _KEPT}}).encode() + b"\n"
+        with self._lock:
+            self._answers[key] = answer
+            if self._file is not None and not self._file.closed:
+                self._file.write(line)
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def __len__(self) -> int:
         return len(self._answers)

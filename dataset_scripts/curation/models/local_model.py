@@ -13,9 +13,7 @@ from modeling_fgclip.pixels import to_rgb
 from .messages import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .messages import ChatSettings, Request
+    from .messages import ChatSettings, OnAnswer, Request
 
 
 def pick_device(name: str) -> torch.device:
@@ -47,7 +45,7 @@ class LocalBackend:
         self.device = pick_device(settings.device)
         self.model = auto.from_pretrained(settings.model, dtype=settings.dtype, **options).to(self.device).eval()
 
-    def ask(self, requests: list[Request], on_answer: Callable[[int, Answer], None]) -> None:
+    def ask(self, requests: list[Request], keep: OnAnswer, on_answer: OnAnswer) -> None:
         """Batches of like requests, in order."""
         for with_image in (True, False):
             positions = [i for i, request in enumerate(requests) if (request.image is not None) == with_image]
@@ -58,6 +56,7 @@ class LocalBackend:
             for start in range(0, len(positions), self.settings.batch_size):
                 part = positions[start : start + self.settings.batch_size]
                 for i, answer in zip(part, self._generate([requests[i] for i in part]), strict=True):
+                    keep(i, answer)
                     on_answer(i, answer)
 
     @torch.inference_mode()

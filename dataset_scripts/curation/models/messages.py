@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..settings import operational
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from PIL.Image import Image
 
 BACKENDS = ("endpoint", "local")
@@ -119,12 +118,15 @@ class Answer:
         return self.finish_reason == "length"
 
 
+OnAnswer = Callable[[int, Answer], None]  # is given a request's position and its answer
+
+
 class Backend(Protocol):
-    """Answers requests; calls `on_answer` with position and answer as each arrives, in any order, from one thread.
+    """Answers requests: calls `keep` the moment that an answer arrives, from any thread, then `on_answer` from one thread.
 
     `refusal` is what a server said that will not take a JSON schema; it is then asked without.
     """
 
     refusal: str | None
 
-    def ask(self, requests: list[Request], on_answer: Callable[[int, Answer], None]) -> None: ...
+    def ask(self, requests: list[Request], keep: OnAnswer, on_answer: OnAnswer) -> None: ...

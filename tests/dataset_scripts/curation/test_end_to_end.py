@@ -153,7 +153,7 @@ def test_llama_cpp_follows_the_schema_and_a_model_s_answers_are_usable_or_named(
         chat = ChatSettings(base_url=url, model="m", concurrency=1, max_tokens=300, timeout=300)
         request = Request("You answer with JSON.", 'Write 4 wrong versions of "a red train".', schema=schema)
         answers = []
-        make_backend(chat).ask([request], lambda _, answer: answers.append(answer))
+        make_backend(chat).ask([request], lambda *_: None, lambda _, answer: answers.append(answer))
         step = Negatives(NegativeSettings(method="mixed", chat=chat, count=4))
         region = {"bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0, "short_expr": "a red train", "negatives": []}
         batch = {"source_id": ["a"], "failures": [[]], "regions": [[{**region, "long_expr": None}]]}
