@@ -26,7 +26,7 @@ from dataset_scripts.convert.source import with_boxes
 from dataset_scripts.curation.engine.recipe import load_recipe
 from dataset_scripts.images import BadImage, check_image
 from dataset_scripts.own_data import Columns, hub_source, table_source
-from dataset_scripts.report import Report
+from dataset_scripts.report import Fault, Report
 from dataset_scripts.shards import parse_manifest
 from dataset_scripts.streaming import load_training_data
 from dataset_scripts.url_index import UrlIndex
@@ -73,9 +73,11 @@ def drafts_of(source: Source, report: Report) -> list[dict[str, Any]]:
 
 
 def result_or_refusal(read: Callable[[], Any], *names: str) -> Any:
-    """What `read` gives; None after a ValueError, which must name one of these."""
+    """What `read` gives; None after a ValueError, which must name one of these. A Fault has its place by construction."""
     try:
         return read()
+    except Fault:
+        return None
     except ValueError as error:
         said = str(error)
     assert any(name in said for name in names), said
