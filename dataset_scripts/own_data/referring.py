@@ -14,7 +14,7 @@ from dataset_scripts.formats.table import read_table
 from dataset_scripts.image_sources import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
 from dataset_scripts.own_data.mapping import fingerprint_files
-from dataset_scripts.records import BoxFormat, join_captions
+from dataset_scripts.records import BoxFormat, clean_texts, join_captions
 from dataset_scripts.report import Fault, Report
 
 _EXPRESSIONS = ("expressions", "sentences", "expression", "caption", "phrase", "raw")
@@ -25,14 +25,11 @@ def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _texts(value: Any) -> list[str]:
-    """Expressions from a text, a list of texts, or a list of objects that hold one."""
+def _texts(value: Any, where: str, report: Report) -> list[str]:
+    """Usable expressions from a text, a list of texts, or a list of objects that hold one."""
     items = value if isinstance(value, list) else [value]
-    found = [item if isinstance(item, str) else _first(item, (*_EXPRESSIONS, "sent")) for item in items if item]
-    wrong = [item for item in found if not isinstance(item, str)]
-    if wrong:
-        raise ValueError(f"an expression must be a text; got {wrong[0]!r}")
-    return [text for text in found if text.strip()]
+    found = [_first(item, (*_EXPRESSIONS, "sent")) if isinstance(item, dict) else item for item in items]
+    return clean_texts(found, "expression", where, report)
 
 
 def _rows(path: Path, report: Report) -> Iterator[tuple[str, Any]]:
@@ -84,7 +81,7 @@ def _grouped(path: Path, known: dict[Any, tuple[CocoImage, Any]] | None, report:
                     row.get("bbox"),
                     declared_size(row.get("width"), row.get("height")),
                 )
-            texts = _texts(_first(row, _EXPRESSIONS))
+            texts = _texts(_first(row, _EXPRESSIONS), where, report)
             if not isinstance(name, str) or not texts or not isinstance(box, list):
                 report.bad("row without an image, a box or an expression", where, row)
                 continue
@@ -95,8 +92,8 @@ def _grouped(path: Path, known: dict[Any, tuple[CocoImage, Any]] | None, report:
                     f"{where} and {before[0]} have the same ref id {ref!r} for different boxes; were two data sets put "
                     "together? Give the entries of one of them new ones"
                 )
-            picture = pictures.setdefault(name, _Picture(where, size))
-            picture.boxes.setdefault(tuple(box), []).extend(texts)
+            hash(key := tuple(box))  # a box of lists fails here, before there is a picture of it
+            pictures.setdefault(name, _Picture(where, size)).boxes.setdefault(key, []).extend(texts)
     return pictures
 
 
@@ -105,7 +102,7 @@ def _draft(name: str, picture: _Picture, box_format: BoxFormat) -> Draft:
     for box, texts in picture.boxes.items():
         by_length = sorted(texts, key=len)
         regions.append({"bbox": list(box), "short_expr": by_length[0], "long_expr": by_length[-1]})
-    phrases = list(dict.fromkeys(text.strip() for texts in picture.boxes.values() for text in texts))
+    phrases = list(dict.fromkeys(text for texts in picture.boxes.values() for text in texts))
     draft = {
         "image": name,
         "caption": join_captions(phrases),

@@ -299,7 +299,7 @@ def test_recipes(recipe: str, whole: bool, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     for number in range(100 if whole else 8):
         path.write_bytes(mutated_bytes(source.read_bytes(), random.Random(f"{recipe} {number}")))
-        result_or_refusal(partial(load_recipe, path), "mine.yaml", "recipe", "resources")
+        result_or_refusal(partial(load_recipe, path), "mine.yaml")
 
 
 @pytest.mark.parametrize("whole", WHOLE)

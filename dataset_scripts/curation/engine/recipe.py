@@ -85,10 +85,9 @@ def load_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         _apply(raw, change)
     try:
         return make_recipe(raw, str(path))
-    except ValueError:
-        raise
     except Exception as error:  # nobody knows what is in a file of somebody else
-        raise ValueError(f"{path}: a recipe is a mapping with `steps:`; {type(error).__name__}: {error}.") from error
+        said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(said if str(path) in said else f"{path}: {said}") from error
 
 
 def make_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
