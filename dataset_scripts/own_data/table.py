@@ -49,10 +49,10 @@ def table_source(path: Path, images: str, columns: Columns | None = None, encodi
         ValueError: the file is empty or lacks a column.
     """
     wanted = columns.names() if columns else []
-    first = [row for _, row in itertools.islice(read_table(path, wanted, encoding), _LOOKED_AT)]
-    if not first:
+    rows = (row for _, row in itertools.islice(read_table(path, wanted, encoding), _LOOKED_AT))
+    present = {name for row in rows if isinstance(row, dict) for name in row}
+    if not present:
         raise ValueError(f"{path} holds no row")
-    present = {name for row in first if isinstance(row, dict) for name in row}
     columns = columns or usual_columns(present)
     check_columns(columns, present, str(path))
     names = columns.names()

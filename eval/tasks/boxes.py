@@ -78,7 +78,7 @@ def check_boxes(task: Task, data: BoxData) -> None:
             f"task {task.name}: {len(twice)} class names stand for several classes ({', '.join(twice[:5])}); no answer could be right."
         )
     check_units(task, data.boxes)
-    clip_boxes([boxes.normalized() for boxes in data.boxes], [str(image) for image in data.images])
+    clip_boxes([boxes.normalized() for boxes in data.boxes], [f"task {task.name}, {image}" for image in data.images])
 
 
 def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
