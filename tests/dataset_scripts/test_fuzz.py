@@ -67,6 +67,9 @@ def drafts_of(source: Source, report: Report) -> list[dict[str, Any]]:
     """What the source gives, through the gate as the converter puts it."""
     image, records = check_image(picture()), []
     for draft in source.drafts(report):
+        if draft["caption"] is None and not draft["short_captions"]:
+            report.bad("record without a caption", draft["source_id"])
+            continue
         with report.entry(str(draft["source_id"])):
             json.dumps(draft)
             draft["source_id"].encode()
