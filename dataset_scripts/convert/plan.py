@@ -10,11 +10,13 @@ import hashlib
 import itertools
 import json
 import shutil
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
@@ -82,6 +84,18 @@ class Plan:
                 yield *after, pictures[index]
             offset = 0
 
+    def _shared(self, names: array, pictures: array) -> list[str]:
+        """Each ``source_id`` that stands for different pictures; of all drafts the hashes of name and picture are given."""
+        found, of = np.frombuffer(names, np.uint64), np.frombuffer(pictures, np.uint64)
+        order = np.argsort(found, kind="stable")
+        found, of = found[order], of[order]
+        shared = set(found[1:][(found[1:] == found[:-1]) & (of[1:] != of[:-1])].tolist())
+        if not shared:
+            return []
+        drafts = (draft for number in range(self.buckets) for group in self.bucket(number) for draft in group)
+        texts = (draft["source_id"] for draft in drafts)
+        return sorted({text for text in texts if _rank(text, self.seed) in shared})
+
     @classmethod
     def load(cls, folder: Path) -> tuple[Plan, Report] | None:
         """A finished plan and the counts of the annotations, or None."""
@@ -106,6 +120,7 @@ class Plan:
         folder.mkdir(parents=True)
         plan = cls(folder, max(1, -(-source.annotation_bytes // _BUCKET_BYTES)), 0, seed)
         waiting: dict[int, list[str]] = defaultdict(list)
+        names, pictures = array("Q"), array("Q")
         units: dict[str, UnitCheck] = defaultdict(UnitCheck)
         size = 0
 
@@ -131,13 +146,18 @@ class Plan:
                         )
             if line is None:
                 continue
-            waiting[_rank(picture_of(draft), seed) % plan.buckets].append(line)
+            picture = _rank(picture_of(draft), seed)
+            names.append(_rank(draft["source_id"], seed))
+            pictures.append(picture)
+            waiting[picture % plan.buckets].append(line)
             plan.drafts += 1
             size += len(line)
             if size > _BUFFER_BYTES:
                 flush()
                 size = 0
         flush()
+        for name in plan._shared(names, pictures):
+            report.bad("source_id of several pictures", name)
         for box_format, check in units.items():
             check.refuse(box_format, source.name)
         content = {"buckets": plan.buckets, "drafts": plan.drafts, "seed": seed, "report": report.as_dict()}

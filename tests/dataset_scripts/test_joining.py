@@ -122,6 +122,20 @@ def test_a_missing_picture_is_one_record_left_out_and_found_with_all_its_rows(pi
     assert (kept["records tried"], kept["records kept"], manifest["images"]["problems"]) == (3, 3, {})
 
 
+def test_a_name_of_several_pictures_is_a_fault(pictures: Path, tmp_path: Path) -> None:
+    rows = [
+        {"file": f"{n % 3}.jpg", "text": f"Caption {n}.", "id": "twice" if n % 3 < 2 else "once"} for n in range(6)
+    ]
+    source = table_source(
+        _table(tmp_path / "t.csv", rows), str(pictures), Columns("file", None, "text", source_id="id")
+    )
+    _, manifest = _converted(source, tmp_path / "out")
+    assert manifest["annotations"]["problems"] == {"source_id of several pictures": 1}
+    assert manifest["annotations"]["examples"] == {"source_id of several pictures": ["twice"]}
+    with pytest.raises(ValueError, match="source_id of several pictures in twice"):
+        _converted(source, tmp_path / "strict", on_bad="raise")
+
+
 def test_one_record_stays_as_it_is() -> None:
     record = {"caption": "A dog", "short_captions": [], "regions": [], "source_id": "x"}
     assert join_records([record]) is record
