@@ -65,6 +65,13 @@ def test_wrong_data_is_said_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().out.count("seed 7: ") == 4
     main(["--output", str(tmp_path), "--seeds", "7", "--table", "8", "--dry_run"])
     assert "seed 7: FineCLIP from stage_1, global regional=1 self_distillation, on" in capsys.readouterr().out
+    main(["--output", str(tmp_path), "--seeds", "7", "--table", "8", "--start", "openai/clip", "--dry_run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"seed 7: {name} from openai/clip" for name in ("CLIPSelf", "Long-CLIP", "FineCLIP", "FG-CLIP")
+    ]
+    with pytest.raises(SystemExit, match="--stage1_steps is for"):
+        main(["--output", str(tmp_path), "--start", "openai/clip", "--stage1_steps", "7"])
     with pytest.raises(SystemExit, match="--test_limit goes with --test_data"):
         main(["--output", str(tmp_path), "--test_limit", "7"])
     assert not any(tmp_path.iterdir())

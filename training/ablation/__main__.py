@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model_recipe", type=Path, help="YAML of the model; default: tiny, or the small one for photographs"
     )
+    parser.add_argument("--start", help="checkpoint that stage 2 starts from, such as a CLIP; default: train stage 1")
     parser.add_argument("--stage1_recipe", type=Path, help="YAML of stage 1")
     parser.add_argument("--stage2_recipe", type=Path, help="YAML of stage 2; the loss weights are set by each variant")
     parser.add_argument("--stage1_steps", type=int, help="instead of the recipe's")
@@ -60,10 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in parsed.seeds:
             for variant in setup.variants:
                 losses = " ".join(variant.losses)
-                print(f"seed {seed}: {variant.name} from {variant.start}, {losses}, on {setup.train_data}")
+                print(
+                    f"seed {seed}: {variant.name} from {setup.start or variant.start}, {losses}, on {setup.train_data}"
+                )
         return
     try:
-        run(setup, parsed.seeds, f"Trained on {name_of(setup.train_data)}, from random weights")
+        run(
+            setup,
+            parsed.seeds,
+            f"Trained on {name_of(setup.train_data)}, from {name_of(setup.start) or 'random weights'}",
+        )
     except ValueError as error:
         sys.exit(f"error: {error}")
 

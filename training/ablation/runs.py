@@ -27,19 +27,23 @@ def run_seed(setup: Setup, seed: int) -> dict[str, dict[str, Result]]:
         variant → task → result.
     """
     folder = setup.output / f"seed_{seed}"
-    if not (folder / "random" / "model.safetensors").exists():
-        texts = texts_of(load_records([str(setup.train_data)]))
-        create_checkpoint(read_recipe(setup.model_recipe), texts, folder / "random", seed)
-    results = {"random": _evaluated(setup, folder / "random")}
+    results = {}
+    if setup.start:
+        results["start"] = _evaluated(setup, setup.start, setup.output / "start")
+    else:
+        if not (folder / "random" / "model.safetensors").exists():
+            texts = texts_of(load_records([str(setup.train_data)]))
+            create_checkpoint(read_recipe(setup.model_recipe), texts, folder / "random", seed)
+        results["random"] = _evaluated(setup, folder / "random", folder / "random")
     for variant in setup.variants:
         checkpoint = folder / variant.folder
         if not (checkpoint / "trainer_state.json").exists():  # saved last
-            _train(setup, variant, folder / variant.start, checkpoint, seed)
-        results[variant.name] = _evaluated(setup, checkpoint)
+            _train(setup, variant, setup.start or folder / variant.start, checkpoint, seed)
+        results[variant.name] = _evaluated(setup, checkpoint, checkpoint)
     return results
 
 
-def _train(setup: Setup, variant: Variant, start: Path, checkpoint: Path, seed: int) -> None:
+def _train(setup: Setup, variant: Variant, start: str | Path, checkpoint: Path, seed: int) -> None:
     options: dict[str, Any] = {
         "--config": setup.stage_recipes[variant.stage],
         "--model_name_or_path": start,
@@ -54,14 +58,14 @@ def _train(setup: Setup, variant: Variant, start: Path, checkpoint: Path, seed: 
     train(*parse_arguments(variant.stage, [*command, "--losses", *variant.losses]))
 
 
-def _evaluated(setup: Setup, checkpoint: Path) -> dict[str, Result]:
-    stored = load_run(checkpoint) if (checkpoint / "results").exists() else {}
+def _evaluated(setup: Setup, checkpoint: str | Path, output: Path) -> dict[str, Result]:
+    stored = load_run(output) if (output / "results").exists() else {}
     if set(setup.tasks) <= set(stored):
         return {task: stored[task] for task in setup.tasks}
     model = FGCLIPModel.from_pretrained(checkpoint, attn_implementation="eager")
     results = evaluate_model(model, FGCLIPProcessor.from_pretrained(checkpoint), setup.tasks, precision="bfloat16")
     for task, result in results.items():
-        save_result(result, checkpoint / "results", task)
+        save_result(result, output / "results", task)
     return results
 
 

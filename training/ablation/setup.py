@@ -15,6 +15,7 @@ from dataset_scripts.atomic import write_text
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.formats.files import read_yaml
 from dataset_scripts.sample import generate_sample
+from eval.names import name_of
 from training.arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
 
 from .variants import TABLES, Variant
@@ -33,6 +34,7 @@ class Setup:
         test_data: None for the generated sample, which holds its own.
         images: scenes to generate for training; None with data of one's own.
         steps: of each stage, instead of its recipe's; None for the recipe's.
+        start: a checkpoint that all stage-2 rows start from, a folder or a Hub id; None to train stage 1 for each seed.
     """
 
     table: int
@@ -44,10 +46,12 @@ class Setup:
     model_recipe: Path
     stage_recipes: Mapping[type[FGCLIPTrainingArguments], Path]
     steps: Mapping[type[FGCLIPTrainingArguments], int | None]
+    start: str | None = None
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        return TABLES[self.table]
+        stage_1, *others = TABLES[self.table]
+        return tuple(others) if self.start else (stage_1, *others)
 
 
 def described(setup: Setup) -> dict[str, Any]:
@@ -69,7 +73,12 @@ def described(setup: Setup) -> dict[str, Any]:
         for name, options in setup.tasks.items()
     }
     variants = {variant.name: {"start": variant.start, "losses": variant.losses} for variant in setup.variants}
-    whole = {**data, "model": read_recipe(setup.model_recipe), **stages, "tasks": tasks, "variants": variants}
+    if setup.start:
+        model: Any = name_of(setup.start)
+        del stages["stage1"]
+    else:
+        model = read_recipe(setup.model_recipe)
+    whole = {**data, "model": model, **stages, "tasks": tasks, "variants": variants}
     return json.loads(json.dumps(whole, default=str))
 
 
@@ -160,6 +169,9 @@ def setup_from(arguments: argparse.Namespace) -> Setup:
             raise ValueError(f"--{name} must be at least 1; got {steps}. Leave it out for the recipe's.")
     if arguments.test_limit and arguments.test_data is None:
         raise ValueError("--test_limit goes with --test_data; the sample is small already.")
+    for name in ("model_recipe", "stage1_recipe", "stage1_steps"):
+        if arguments.start and getattr(arguments, name) is not None:
+            raise ValueError(f"--{name} is for a stage 1 that is trained here; --start names a finished one.")
     repeated = sorted({seed for seed in arguments.seeds if arguments.seeds.count(seed) > 1})
     if repeated:
         raise ValueError(f"--seeds must differ; got {', '.join(map(str, repeated))} more than once.")
@@ -198,4 +210,5 @@ def setup_from(arguments: argparse.Namespace) -> Setup:
             Stage2Arguments: arguments.stage2_recipe or RECIPES / f"{recipe}_stage2.yaml",
         },
         {Stage1Arguments: arguments.stage1_steps, Stage2Arguments: arguments.stage2_steps},
+        arguments.start,
     )
