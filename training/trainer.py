@@ -15,8 +15,7 @@ from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .checkpointing.ema import WeightAverage
-from .checkpointing.folders import newest_good_checkpoint
-from .checkpointing.resuming import Restore, load_weights
+from .checkpointing.resuming import Restore, checkpoint_to_resume, load_weights
 from .checkpointing.saving import save_checkpoint, save_model
 from .data.collator import NO_TEXT, FGCLIPCollator
 from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
@@ -44,7 +43,7 @@ class FGCLIPTrainer(Trainer):
 
     Args:
         model: moved, wrapped and trained in place.
-        args: of a stage; their loss weights decide which losses there are.
+        args: of a stage; their `losses` are what is minimized.
         train_dataset: records of the schema (`dataset_scripts/schema.py`), map-style or a stream of this rank's.
         processing_class: the processor saved with every checkpoint.
         data_collator: by default an [`FGCLIPCollator`] without augmentation.
@@ -117,8 +116,7 @@ class FGCLIPTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **settings: Any) -> Any:
         """As Trainer's; `True` resumes from the newest checkpoint of `output_dir` that is as it was written."""
         if isinstance(resume_from_checkpoint, bool):
-            found = newest_good_checkpoint(Path(self.args.output_dir)) if resume_from_checkpoint else None
-            resume_from_checkpoint = None if found is None else str(found)
+            resume_from_checkpoint = checkpoint_to_resume(self.args) if resume_from_checkpoint else None
         self.resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, **settings)
 

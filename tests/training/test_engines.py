@@ -88,6 +88,17 @@ def test_ddp_through_accelerate_launch_equals_one_process(one_process, start, sh
     assert_same_run(one_process, tmp_path)
 
 
+@pytest.mark.parametrize("losses", [["distillation"], ["long_clip", "regional=1", "self_distillation"]])
+def test_the_peers_losses_on_two_processes_equal_one(losses, start, shards, tmp_path):
+    for processes in (1, 2):
+        arguments = [*command(start, tmp_path / str(processes)), *settings_for(shards, 8 // processes)]
+        run([*arguments, "--losses", *losses], processes)
+    for one, other in zip(history(tmp_path / "1"), history(tmp_path / "2"), strict=True):
+        for name in ("loss", *(f"loss_{loss.partition('=')[0]}" for loss in losses)):
+            assert one[name] == pytest.approx(other[name], rel=1e-4), name
+    assert_same_weights(*(load_file(tmp_path / number / "model.safetensors") for number in ("1", "2")))
+
+
 @pytest.mark.slow
 def test_deepspeed_zero2_on_two_processes_equals_one_and_resumes(one_process, start, shards, tmp_path):
     pytest.importorskip("deepspeed")
