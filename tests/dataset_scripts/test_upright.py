@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 
 from dataset_scripts.convert.pipeline import ConvertSettings, convert
+from dataset_scripts.images import check_image
 from dataset_scripts.own_data import Columns, coco_source, flickr30k_source, table_source
 from dataset_scripts.upright import turn_box, turn_of_boxes
+from eval.images import ImageFile
+from eval.tasks import make_task
 from modeling_fgclip.pixels import Header, to_rgb
 
 
@@ -146,3 +149,26 @@ def test_odd_pictures_of_a_table_are_stored_as_they_look(tmp_path: Path) -> None
     for name, look in looks.items():  # the file itself gives the same pixels
         direct = np.asarray(to_rgb(tmp_path / name)).astype(int)
         assert np.abs(direct - look).max() <= (0 if not name.startswith("cmyk") else 8), name
+
+
+def test_training_and_evaluation_see_the_same_pictures_and_boxes(pictures: Path, tmp_path: Path) -> None:
+    content = coco(
+        {"phone.jpg": (64, 48), "plain.jpg": (64, 48)}, {key: [8, 8, 16, 12] for key in ("phone.jpg", "plain.jpg")}
+    )
+    content["categories"].append({"id": 2, "name": "other"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    alpha = Image.new("RGBA", (40, 30), (0, 0, 255, 0))
+    alpha.paste((255, 0, 0, 255), (10, 10, 20, 20))
+    alpha.save(pictures / "alpha.png")
+    records, _ = converted(coco_source(None, tmp_path / "instances.json", str(pictures)), tmp_path / "out")
+    task = make_task("boxes", {"data": tmp_path, "annotations": Path("instances.json"), "images": Path("pictures")})
+    data = task.load()
+    assert len(data.images) == 2
+    for image, boxes in zip(data.images, data.boxes, strict=True):
+        record = records[image.path.name]
+        np.testing.assert_allclose(boxes.normalized()[0], record["regions"][0]["bbox"], atol=1e-7)
+        stored = np.asarray(to_rgb(record["image"]["bytes"])).astype(int)
+        assert np.abs(np.asarray(image.open()).astype(int) - stored).max() < 40  # a turned JPEG is encoded once more
+    seen = np.asarray(ImageFile(pictures / "alpha.png").open())
+    np.testing.assert_array_equal(seen, np.asarray(to_rgb(check_image((pictures / "alpha.png").read_bytes()).data)))
+    assert (seen[0, 0] == 255).all()
