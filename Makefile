@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TORCHVISION_VENV ?= .venv-torchvision
 OUTPUT ?= outputs/quickstart
 
-.PHONY: help install quickstart test test-all lint format clean
+.PHONY: help install quickstart test test-all test-torchvision lint format clean
 
 help:
 	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
 	@echo "make test        the fast tests"
 	@echo "make test-all    the slow ones too"
+	@echo "make test-torchvision  detection and the adapters that need torchvision, in an environment of their own"
 	@echo "make lint        ruff check and format check"
 	@echo "make format      ruff format and safe fixes"
 	@echo "make clean       remove the virtual environment, caches and outputs/"
@@ -31,6 +33,18 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+# Of its own: PyPI's torchvision is the CUDA build, which breaks the pinned CPU torch.
+$(TORCHVISION_VENV)/.installed: setup.cfg
+	$(PYTHON) -m venv $(TORCHVISION_VENV)
+	$(TORCHVISION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1
+	$(TORCHVISION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e ".[detection,open_clip,figures]" "transformers==5.23.*" pytest
+	@touch $@
+
+test-torchvision: $(TORCHVISION_VENV)/.installed
+	FGCLIP_REQUIRE_TORCHVISION=1 $(TORCHVISION_VENV)/bin/python -m pytest -m "slow or not slow" \
+		tests/eval/detection tests/training/detection tests/eval/test_adapters.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +54,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info outputs
+	rm -rf $(VENV) $(TORCHVISION_VENV) .pytest_cache .ruff_cache *.egg-info outputs

@@ -43,6 +43,11 @@ def turn_of_boxes(header: Header, declared: tuple[float, float] | None) -> int:
     )
 
 
+def turn_back(orientation: int) -> int:
+    """The orientation that undoes another one: from the upright picture to the stored one."""
+    return {6: 8, 8: 6}.get(orientation, orientation)
+
+
 def turn_box(box: Sequence[float], orientation: int) -> list[float]:
     """Normalized x1, y1, x2, y2 of the stored picture as those of the upright picture; what follows them is kept."""
     turn = _POINTS[orientation]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gradio as gr
 import numpy as np
@@ -45,17 +45,20 @@ button {min-height: 44px}
 """
 
 
-def arguments(description: str, **more: str) -> argparse.Namespace:
+def arguments(description: str, optional: Mapping[str, str] | None = None, **more: str) -> argparse.Namespace:
     """Command line of a demo; in a Space, where there is none, the variables FGCLIP_MODEL, … and gradio's own.
 
     Args:
         description: of the demo.
+        optional: sources that may be left out, name → help.
         more: further sources, name → help.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, text in {"model": "FG-CLIP checkpoint: folder or Hub id", **more}.items():
         given = os.environ.get(f"FGCLIP_{name.upper()}")
         parser.add_argument(f"--{name}", default=given, required=not given, help=text)
+    for name, text in (optional or {}).items():
+        parser.add_argument(f"--{name}", default=os.environ.get(f"FGCLIP_{name.upper()}"), help=text)
     port, host = os.environ.get("GRADIO_SERVER_PORT", "7860"), os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     parser.add_argument("--port", type=int, default=int(port))
     parser.add_argument("--host", default=host, help="0.0.0.0 to be reached from other machines")

@@ -5,6 +5,7 @@ import difflib
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import HfArgumentParser
 
@@ -16,13 +17,25 @@ Arguments = tuple[ModelArguments, DataArguments, FGCLIPTrainingArguments]
 
 
 def parse_arguments(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None = None) -> Arguments:
+    """The arguments of a stage; see [`parse_dataclasses`]."""
+    return parse_dataclasses((ModelArguments, DataArguments, stage), arguments, stage.__doc__)
+
+
+def parse_dataclasses(
+    types: Sequence[type], arguments: Sequence[str] | None = None, description: str | None = None
+) -> tuple[Any, ...]:
     """Reads `[--config RECIPE.yaml] [--option value …]`; an option on the command line wins over the recipe.
+
+    Args:
+        types: dataclasses whose fields are the options.
+        arguments: by default those of the process.
+        description: what `--help` begins with.
 
     Raises:
         ValueError: for an option or a recipe's key that does not exist.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = HfArgumentParser((ModelArguments, DataArguments, stage), description=stage.__doc__)
+    parser = HfArgumentParser(tuple(types), description=description)
     parser.add_argument("--config", type=Path, help="Recipe: a YAML file of the options below.")
     actions = {action.dest: action for action in parser._actions}
     options = {option for action in parser._actions for option in action.option_strings}
@@ -34,8 +47,8 @@ def parse_arguments(stage: type[FGCLIPTrainingArguments], arguments: Sequence[st
         _require_known(key, actions, f"in {recipe}")
         actions[key].required = False
         parser.set_defaults(**{key: value})
-    model, data, training, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
-    return model, data, training
+    *parsed, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    return tuple(parsed)
 
 
 def _recipe_of(arguments: list[str]) -> Path | None:

@@ -36,12 +36,13 @@ class CocoImage:
     """One image with what is said about it.
 
     Attributes:
-        where: file and place. path: below the folder of images.
+        where: file and place. id: of the file. path: below the folder of images.
         size: (width, height) in pixels that the boxes refer to; None if the file has none.
         objects: its instances. captions: place and text of each, as they stand in the file.
     """
 
     where: str
+    id: Any
     path: str
     size: tuple[float, float] | None
     objects: list[CocoObject] = field(default_factory=list)
@@ -104,7 +105,7 @@ def _images(path: Path, entries: list[Any], report: Report) -> dict[Any, CocoIma
         with report.entry(where):
             check_unique(entry["id"], where, seen, "image id")
             size = declared_size(entry.get("width"), entry.get("height"))
-            images[entry["id"]] = CocoImage(where, image_path(entry), size)
+            images[entry["id"]] = CocoImage(where, entry["id"], image_path(entry), size)
     return images
 
 

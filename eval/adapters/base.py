@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,23 @@ from modeling_fgclip.region_pooling import pool_regions
 
 # Tensors by name, and whatever else the model's own methods take beside them.
 Inputs = Mapping[str, Any]
+
+
+class VisionLayers(NamedTuple):
+    """Inside of a vision transformer, for a detector that builds on it.
+
+    Attributes:
+        blocks: its transformer blocks in order. final_norm: the norm behind them.
+        patch: side of a patch in pixels. width: of the hidden states.
+        mean, std: of the pixels that it was trained with, for RGB in 0 to 1.
+    """
+
+    blocks: Sequence[nn.Module]
+    final_norm: nn.Module
+    patch: int
+    width: int
+    mean: Sequence[float]
+    std: Sequence[float]
 
 
 class ModelAdapter(ABC):
@@ -83,6 +100,18 @@ class ModelAdapter(ABC):
         _, height, width, _ = dense.shape
         units = torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
         return pool_regions(dense, boxes * units)
+
+    def vision_layers(self) -> VisionLayers:
+        """The inside of the vision encoder.
+
+        Raises:
+            ValueError: the adapter does not show it.
+        """
+        raise ValueError(f"{self.name} cannot carry a detector; its adapter has no vision_layers.")
+
+    def inputs_of_pixels(self, pixel_values: Tensor) -> Inputs:
+        """Normalized images (N, 3, height, width) of any size → what `encode_dense` takes."""
+        return {"pixel_values": pixel_values}
 
     def settings(self) -> dict[str, Any]:
         """What is printed and stored with a result: resolution, text lengths, preprocessing."""

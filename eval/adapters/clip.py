@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 from transformers.image_utils import PILImageResampling
 
-from eval.adapters.base import Inputs, ModelAdapter
+from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
 from modeling_fgclip.checked_loading import load_checked
 from modeling_fgclip.text_checks import read_literally
+
+
+def clip_layers(vision: nn.Module, image_processor: Any) -> VisionLayers:
+    """Of transformers' CLIP vision encoder and its subclasses."""
+    return VisionLayers(
+        vision.encoder.layers,
+        vision.post_layernorm,
+        vision.config.patch_size,
+        vision.config.hidden_size,
+        image_processor.image_mean,
+        image_processor.image_std,
+    )
 
 
 class CLIPAdapter(ModelAdapter):
@@ -72,6 +84,12 @@ class CLIPAdapter(ModelAdapter):
             side // self.model.config.vision_config.patch_size for side in inputs["pixel_values"].shape[-2:]
         )
         return as_map(self.model.visual_projection(vision.post_layernorm(tokens)), height, width)
+
+    def vision_layers(self) -> VisionLayers:
+        return clip_layers(self.model.vision_model, self.processor.image_processor)
+
+    def inputs_of_pixels(self, pixel_values: Tensor) -> Inputs:
+        return {"pixel_values": pixel_values, "interpolate_pos_encoding": True}
 
     def settings(self) -> dict[str, Any]:
         return {

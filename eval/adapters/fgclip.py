@@ -8,7 +8,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from eval.adapters.base import Inputs, ModelAdapter
+from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
+from eval.adapters.clip import clip_layers
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, pack_texts
 
 
@@ -54,6 +55,9 @@ class FGCLIPAdapter(ModelAdapter):
     def encode_regions(self, inputs: Inputs, boxes: Tensor) -> Tensor:
         filled = boxes[..., 2] > boxes[..., 0]  # padding is zeros
         return self.model.get_region_features(inputs["pixel_values"], boxes, box_mask=filled, normalized=True)
+
+    def vision_layers(self) -> VisionLayers:
+        return clip_layers(self.model.vision_model, self.processor.image_processor)
 
     def settings(self) -> dict[str, Any]:
         size = self.processor.image_size

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from eval.adapters.base import Inputs, ModelAdapter
+from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
 
 
@@ -76,6 +76,19 @@ class OpenCLIPAdapter(ModelAdapter):
         tokens = self._timm_tokens(inputs) if hasattr(self.model.visual, "trunk") else self._own_tokens(inputs)
         height, width = self._grid(inputs)
         return as_map(tokens, height, width)
+
+    def vision_layers(self) -> VisionLayers:
+        visual = self.model.visual
+        if self.dense_kind is None:
+            return super().vision_layers()
+        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
+        if hasattr(visual, "trunk"):
+            trunk = visual.trunk
+            return VisionLayers(trunk.blocks, trunk.norm, trunk.patch_embed.patch_size[0], trunk.embed_dim, mean, std)
+        if not visual.transformer.batch_first:
+            return super().vision_layers()
+        width = visual.conv1.out_channels
+        return VisionLayers(visual.transformer.resblocks, visual.ln_post, visual.patch_size[0], width, mean, std)
 
     def _own_tokens(self, inputs: Inputs) -> Tensor:
         visual = self.model.visual

@@ -1,6 +1,8 @@
 """Region explorer: draw boxes, type phrases and hard negatives, see the ranking and where each phrase is.
 
-python spaces/regions/app.py --model CHECKPOINT
+python spaces/regions/app.py --model CHECKPOINT [--detector FOLDER]
+
+With a detector of training/detection/train.py the phrases can also be looked for as classes, without boxes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ Choose an image, tap two opposite corners of a box (as often as you like), and t
 EXAMPLE = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
 COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 MAX_PHRASES, MAX_BOXES = 12, len(COLORS)
+THRESHOLD = 0.2  # score from which a found box is drawn
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the canvas
 State = dict[str, list]  # `boxes`, and `corner`: the first corner of a box that is not finished
@@ -59,8 +62,13 @@ def ranking(scores: torch.Tensor, phrases: list[str], heading: str) -> str:
 class Explorer:
     """Answers of the page."""
 
-    def __init__(self, adapter: FGCLIPAdapter):
-        self.adapter = adapter
+    def __init__(self, adapter: FGCLIPAdapter, detector: Path | None = None):
+        self.adapter, self.detector = adapter, None
+        if detector is not None:
+            # Needs the extra `detection`, which the demo does without otherwise.
+            from eval.detection.checkpoint import load_detector
+
+            self.detector = load_detector(detector, adapter=adapter)
 
     def choose(self, path: str | None) -> tuple[Image.Image | None, Image.Image | None, State, str, list]:
         """A new image: no boxes, no results."""
@@ -98,9 +106,7 @@ class Explorer:
         """The phrases ranked for each box (for the whole image, if there is none), and a heat map for each phrase."""
         if image is None:
             raise gr.Error("Choose an image first.")
-        phrases = list(dict.fromkeys(filter(None, map(str.strip, clean_text(text, "some phrases").splitlines()))))
-        if len(phrases) > MAX_PHRASES:
-            raise gr.Error(f"At most {MAX_PHRASES} phrases, one a line; these are {len(phrases)}.")
+        phrases = phrases_of(text)
         model, processor = self.adapter.model, self.adapter.processor
         width, height = drawn(image, state).size
         boxes = [(x1 / width, y1 / height, x2 / width, y2 / height) for x1, y1, x2, y2 in state["boxes"]]
@@ -114,6 +120,36 @@ class Explorer:
         scores = (normalize(embeddings) @ normalize(output.text_embeds).t() * scale).softmax(-1).cpu()
         tables = "".join(ranking(row, phrases, heading) for row, heading in zip(scores, headings, strict=True))
         return tables, list(zip(heat_maps(self.adapter, image, phrases), phrases, strict=True))
+
+    @torch.no_grad()
+    def find(self, image: Image.Image | None, text: str) -> Image.Image:
+        """The boxes of what the phrases name, as the detector finds them."""
+        from eval.detection.predict import draw, predict
+        from eval.detection.vocabulary import Vocabulary
+        from eval.embed import Embedder
+        from eval.images import MemoryImage
+
+        if image is None:
+            raise gr.Error("Choose an image first.")
+        embedder = Embedder(self.adapter, distributed=False, progress=False)
+        try:
+            self.detector.roi_heads.vocabulary = Vocabulary.of(phrases_of(text), embedder, self.detector.base_classes)
+        except ValueError as error:
+            raise gr.Error(str(error)) from None
+        (found,) = predict(self.detector, [MemoryImage(image)], progress=False)
+        return draw(image, found, self.detector.roi_heads.vocabulary.names, THRESHOLD)
+
+
+def phrases_of(text: str) -> list[str]:
+    """The lines of a text box, each once.
+
+    Raises:
+        gr.Error: none, or too many.
+    """
+    phrases = list(dict.fromkeys(filter(None, map(str.strip, clean_text(text, "some phrases").splitlines()))))
+    if len(phrases) > MAX_PHRASES:
+        raise gr.Error(f"At most {MAX_PHRASES} phrases, one a line; these are {len(phrases)}.")
+    return phrases
 
 
 def build(explorer: Explorer) -> gr.Blocks:
@@ -147,9 +183,16 @@ def build(explorer: Explorer) -> gr.Blocks:
         canvas.select(explorer.tap, [image, state], [canvas, state], api_name=False)
         clear.click(explorer.clear, image, [canvas, state, table, maps], api_name=False)
         compare.click(explorer.compare, [image, state, phrases], [table, maps], api_name=False)
+        if explorer.detector is not None:
+            gr.Markdown("The phrases as classes, found by the detector:")
+            find = gr.Button("Find them", elem_id="find")
+            found = gr.Image(
+                show_label=False, type="pil", interactive=False, format="png", elem_id="found", buttons=[]
+            )
+            find.click(explorer.find, [image, phrases], found, api_name=False)
     return demo
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__)
-    launch(build(Explorer(load(args.model))), args)
+    args = arguments(__doc__, {"detector": "output folder of training/detection/train.py (optional)"})
+    launch(build(Explorer(load(args.model), Path(args.detector) if args.detector else None)), args)

@@ -1,0 +1,77 @@
+"""Detections in images, as COCO's results and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from tqdm.auto import tqdm
+
+from eval.detection.detector import OpenVocabularyDetector
+from eval.images import ImageSource
+
+# Distinct also in grayscale and for color-blind readers (Okabe and Ito, 2008).
+_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """An RGB picture as (3, height, width) float32 in 0 to 1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+@torch.no_grad()
+def predict(
+    detector: OpenVocabularyDetector, images: Sequence[ImageSource], batch_size: int = 1, progress: bool = True
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Boxes, labels (from 0) and scores of each image, in its own pixels, on the CPU.
+
+    Raises:
+        UnreadableImage: an image is missing or broken.
+    """
+    device = next(detector.rpn.parameters()).device
+    detector.eval()
+    starts = range(0, len(images), batch_size)
+    for start in tqdm(starts, desc="detecting", unit="batch", disable=not progress):
+        batch = [to_tensor(image.open()).to(device) for image in images[start : start + batch_size]]
+        for found in detector(batch):
+            found = {name: value.cpu() for name, value in found.items()}
+            yield {**found, "labels": found["labels"] - 1}
+
+
+def coco_results(found: dict[str, torch.Tensor], image_id: Any, category_ids: Sequence[Any]) -> list[dict[str, Any]]:
+    """Detections of an image in COCO's results format."""
+    boxes = found["boxes"].clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": [round(value, 3) for value in box],
+            "score": score,
+        }
+        for box, label, score in rows
+    ]
+
+
+def draw(image: Image.Image, found: dict[str, torch.Tensor], names: Sequence[str], threshold: float) -> Image.Image:
+    """The picture with its boxes at or above a score, the best on top."""
+    image = image.copy()
+    pen = ImageDraw.Draw(image)
+    width = max(2, round(max(image.size) / 300))
+    size = max(11, round(max(image.size) / 45))
+    chosen = [place for place, score in enumerate(found["scores"].tolist()) if score >= threshold]
+    for place in reversed(chosen):
+        x1, y1, x2, y2 = found["boxes"][place].tolist()
+        label, score = int(found["labels"][place]), float(found["scores"][place])
+        color = _COLORS[label % len(_COLORS)]
+        pen.rectangle((x1, y1, x2, y2), outline=color, width=width)
+        text = f"{names[label]} {score:.2f}"
+        # Above the box where there is room, else inside it.
+        left, top, right, bottom = pen.textbbox((x1, max(0, y1 - size * 1.3)), text, font_size=size)
+        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=color)
+        pen.text((x1, max(0, y1 - size * 1.3)), text, fill="black", font_size=size)
+    return image

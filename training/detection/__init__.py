@@ -1,0 +1,1 @@
+"""Training of the open-vocabulary detector (`eval/detection`) on a frozen encoder."""

@@ -1,0 +1,83 @@
+"""Trains the open-vocabulary detector on a frozen encoder (paper, table 3).
+
+accelerate launch training/detection/train.py --config training/recipes/ov_coco_b16.yaml --model_name_or_path CHECKPOINT \
+    --annotations annotations/instances_train2017.json --images train2017
+
+A run that was stopped continues when the same command is given again. `python -m eval --tasks ov_coco` measures AP50.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":  # started as a file: the checkout is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from training.cli import parse_dataclasses
+from training.detection.arguments import DetectionDataArguments, DetectionTrainingArguments, EncoderArguments
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: mistakes are told in one line, with exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        encoder, data, training = parse_dataclasses(
+            (EncoderArguments, DetectionDataArguments, DetectionTrainingArguments), arguments, __doc__
+        )
+        train(encoder, data, training)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
+    """Trains a detector and saves it in `output_dir`.
+
+    Returns:
+        The [`DetectionTrainer`].
+    """
+    from transformers import set_seed
+
+    from eval.detection.requirements import require_torchvision
+
+    require_torchvision()
+    from dataset_scripts.ov_coco import read_detection
+    from eval.adapters import load_adapter
+    from eval.detection.detector import OpenVocabularyDetector
+    from eval.detection.vocabulary import Vocabulary
+    from eval.embed import Embedder
+    from training.checkpointing.resuming import checkpoint_to_resume
+    from training.detection.augmentation import DetectionAugmentation
+    from training.detection.data import DetectionExamples, check_base_boxes
+    from training.detection.trainer import DetectionTrainer
+
+    config, base = encoder.config, list(data.split.base)
+    boxes = read_detection(data.annotations, data.split.base, data.on_bad)
+    check_base_boxes(boxes)
+    augmentation = DetectionAugmentation(config.image_size, data.min_scale, data.max_scale, data.flip)
+    examples = DetectionExamples(boxes, data.images, augmentation, arguments.seed)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in boxes.left_out.items() if count)
+    logger.info(
+        "Training on %d images with boxes of %d base classes%s",
+        len(examples),
+        len(base),
+        f" ({left_out})" * bool(left_out),
+    )
+    set_seed(arguments.seed)  # the detector's new weights
+    adapter = load_adapter(encoder.model_name_or_path)
+    embedder = Embedder(adapter, distributed=False, progress=False)
+    detector = OpenVocabularyDetector(adapter, Vocabulary.of(base, embedder, base), config)
+    checkpoint = checkpoint_to_resume(arguments)
+    trainer = DetectionTrainer(detector, arguments, examples, encoder.model_name_or_path)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    trainer.accelerator.end_training()
+    return trainer
+
+
+if __name__ == "__main__":
+    main()
