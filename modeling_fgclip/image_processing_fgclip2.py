@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import BatchFeature
-from transformers.image_utils import ImageInput, make_flat_list_of_images
+from transformers.image_utils import ImageInput
 
 from .boxes import image_size
+from .image_input import images_of
 
 try:
     from transformers.models.siglip2.image_processing_pil_siglip2 import (
@@ -70,7 +71,7 @@ class FGCLIP2ImageProcessor(Siglip2ImageProcessorPil):
         _check_budget(max_num_patches)
         tensor_type = kwargs.pop("return_tensors", None)
         prepared = []
-        for image in make_flat_list_of_images(images):
+        for image in images_of(images, scaled=kwargs.get("do_rescale") is False):
             budget = max_num_patches or self.patch_budget(*image_size(image))
             prepared.append(super().preprocess([image], max_num_patches=budget, return_tensors="pt", **kwargs))
         most = max(image["pixel_values"].shape[1] for image in prepared)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
-from transformers.image_utils import ImageInput, make_flat_list_of_images
+from transformers.image_utils import ImageInput
 
 from .boxes import boxes_of_images, image_size
 from .full_texts import pad_ids
+from .image_input import images_of
 from .image_processing_fgclip2 import IMAGE_INPUTS, as_fgclip2
 from .text_checks import check_length, check_texts, read_literally
 
@@ -103,7 +104,7 @@ class FGCLIP2Processor(ProcessorMixin):
                 batch["walk_type"] = "long" if long_text else "box"
         if images is not None:
             single = not isinstance(images, (list, tuple))
-            image_list = make_flat_list_of_images(images)
+            image_list = images_of(images)
             batch |= self.image_processor(image_list, max_num_patches=max_num_patches, return_tensors="pt")
             if boxes is not None:
                 batch["boxes"], batch["box_mask"] = boxes_of_images(

@@ -102,3 +102,22 @@ def test_bad_settings_are_refused(fgclip2_processor):
         FGCLIP2ImageProcessor(patch_budgets=[])
     with pytest.raises(ValueError, match="Siglip2ImageProcessor"):
         FGCLIP2Processor(CLIPImageProcessorPil(), fgclip2_processor.tokenizer)
+
+
+def test_one_picture_one_tensor_whichever_way_it_comes(fgclip2_processor):
+    """Transparency lies on white, and a phone's picture is turned, boxes and patch budget with it."""
+    white = Image.new("RGB", (60, 40), "white")
+    white.paste("red", (0, 0, 30, 40))
+    alpha = Image.new("RGBA", (60, 40), (0, 0, 0, 0))
+    alpha.paste((255, 0, 0, 255), (0, 0, 30, 40))
+    phone = white.transpose(Image.Transpose.ROTATE_90)
+    exif = phone.getexif()
+    exif[0x0112] = 6
+    phone.info["exif"] = exif.tobytes()
+    expected = fgclip2_processor(images=white, boxes=[[0, 0, 30, 40]])
+    for image in (alpha, phone):
+        found = fgclip2_processor(images=image, boxes=[[0, 0, 30, 40]])
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), name
+        alone = fgclip2_processor.image_processor(image, return_tensors="pt")
+        assert torch.equal(alone["pixel_values"], expected["pixel_values"])
