@@ -104,11 +104,14 @@ def _load(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's number, 1 to 8; 1 where there is none or the EXIF data are damaged, which is no fault of the pixels."""
-    if image.format == "PNG":
-        _load(image)  # EXIF may stand behind the pixels. PIL would load it itself, and load a damaged one only once.
+    """EXIF's number, 1 to 8; 1 where there is none or the EXIF data are damaged, which is no fault of the pixels.
+
+    Of a PNG, EXIF that stands before the pixels counts. PIL would decode them to look behind, and a damaged PNG that was
+    decoded once decodes without an error from then on.
+    """
+    getexif = Image.Image.getexif if image.format == "PNG" else type(image).getexif
     try:
-        number = image.getexif().get(_ORIENTATION, 1)
+        number = getexif(image).get(_ORIENTATION, 1)
     except Exception:  # as above
         return 1
     return number if number in _TURNS else 1
@@ -160,6 +163,8 @@ def prepared_image(image: Any) -> Any:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.format == "PNG":
+        _orientation(image)  # which remembers what stands before the pixels
     _load(image)
     orientation = _orientation(image)  # after load: a TIFF is upright by now
     try:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset, Image, load_dataset
-from datasets.exceptions import DatasetsError
 
 from eval.embed import Embedder
 from eval.identity import digest_of
@@ -143,7 +142,7 @@ class Task(ABC):
         """
         try:
             rows = load_dataset(self.hub, self.hub_config or None, split=self.split)
-        except (OSError, ValueError, DatasetsError) as error:  # not found, no network, no such configuration or split
+        except Exception as error:  # not found, no network, no such split, files that are not what they are called
             raise ValueError(
                 f"task {self.name}: the data set {self.hub!r} cannot be loaded (hub_config {self.hub_config!r}, split {self.split!r}): "
                 f"{error}. It must be a repository of the Hub or a folder that `datasets.load_dataset` reads."

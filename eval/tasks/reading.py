@@ -105,7 +105,7 @@ def numbers_of(value: Any, count: int, name: str) -> list[float]:
     """
     try:
         numbers = [float(number) for number in value][:count]
-    except (TypeError, ValueError):
+    except Exception:  # said below
         numbers = []
     if len(numbers) < count or isinstance(value, str):
         raise ValueError(f"{name} must be {count} numbers; got {value!r}")
