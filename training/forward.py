@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from modeling_fgclip import FGCLIPModel
+from modeling_fgclip import FGCLIP2Model, FGCLIPModel
 
 from .losses.term import StepOutput
 
 # What the model's forward takes of a batch; the rest says who belongs to whom.
-MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
-TEXT_PREFIXES = ("text_model.", "text_projection.", "text_filip_projection.")
+MODEL_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes", "packed_texts", "boxes")
+TEXT_PREFIXES = ("text_model.", "text_projection.", "text_filip_projection.", "boxtext_head.", "longtext_head.")
 
 
 def embed(model: nn.Module, batch: dict[str, Any]) -> StepOutput:
@@ -41,7 +41,7 @@ class Teacher:
         return F.normalize(self._model.get_image_features(images).float(), dim=-1)
 
 
-def freeze_text(model: FGCLIPModel) -> None:
+def freeze_text(model: FGCLIPModel | FGCLIP2Model) -> None:
     """For objectives without texts."""
     for name, parameter in model.named_parameters():
         if name.startswith(TEXT_PREFIXES):

@@ -67,6 +67,12 @@ class Objective:
     def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return sum(term.weight * losses[term.name] for term in self.terms)
 
+    def end_step(self) -> None:
+        """After each optimizer step, on all ranks."""
+        for term in self.terms:
+            if hasattr(term.loss, "end_step"):
+                term.loss.end_step()
+
     def state_dict(self) -> dict[str, Any]:
         """Of the terms that have a state of their own."""
         return {term.name: term.loss.state_dict() for term in self.terms if hasattr(term.loss, "state_dict")}

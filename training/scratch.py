@@ -9,41 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import CLIPImageProcessorPil, set_seed
+from transformers import set_seed
 
 from dataset_scripts.formats.files import read_yaml
-from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPProcessor
 
 from .data.sources import load_records
-from .data.tokenizer import train_tokenizer
+from .family import TRAINING_FAMILIES
 
 
 def create_checkpoint(settings: dict[str, Any], texts: Iterable[str], output: str | Path, seed: int = 0) -> None:
     """Writes model, processor and tokenizer to a folder that both stages can start from.
 
     Args:
-        settings: `vocab_size` and the fields of [`FGCLIPConfig`] (`text_config`, `vision_config`, `projection_dim`, …).
+        settings: `vocab_size` and the fields of [`FGCLIPConfig`] (`text_config`, `vision_config`, `projection_dim`, …);
+            with `model_type: fgclip2` those of [`FGCLIP2Config`], and `patch_budgets`.
         texts: captions and expressions the tokenizer is trained on.
     """
     settings = dict(settings)
-    tokenizer = train_tokenizer(texts, settings.pop("vocab_size"))
-    token_ids = {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    settings["text_config"] = {**settings.get("text_config", {}), **token_ids}
-    config = FGCLIPConfig(**settings)
+    model_type = settings.pop("model_type", "fgclip")
+    if model_type not in TRAINING_FAMILIES:
+        raise ValueError(f"Received model_type {model_type!r}; there are {', '.join(TRAINING_FAMILIES)}.")
+    family = TRAINING_FAMILIES[model_type]
+    config, processor = family.from_scratch(settings, texts)
     set_seed(seed)
-    FGCLIPModel(config).save_pretrained(output)
-    size = config.vision_config.image_size
-    processor = FGCLIPProcessor(
-        CLIPImageProcessorPil(size={"height": size, "width": size}),
-        tokenizer,
-        short_text_length=config.text_config.max_position_embeddings,
-        long_text_length=config.text_config.max_long_position_embeddings,
-    )
+    family.base.model(config).save_pretrained(output)
     processor.save_pretrained(output)
 
 

@@ -8,7 +8,6 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.checked_loading import UnsoundCheckpoint
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
@@ -19,6 +18,7 @@ from .data.collator import FGCLIPCollator
 from .data.sources import load_records, load_stream
 from .efficiency.lora import add_lora
 from .evaluation import eval_tasks
+from .family import training_family
 from .hub.run_record import Sources
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
@@ -50,11 +50,12 @@ def train(
     tasks = eval_tasks(arguments)
     checkpoint = checkpoint_to_resume(arguments)
     source = {"revision": model_arguments.revision} if model_arguments.revision else {}
-    processor = FGCLIPProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
+    family = training_family(model_arguments.model_name_or_path, **source).base
+    processor = family.processor.from_pretrained(model_arguments.model_name_or_path, **source)
     if model_arguments.attn_implementation:
         source["attn_implementation"] = model_arguments.attn_implementation
     # Master weights stay in float32, whatever the checkpoint was stored in.
-    model = FGCLIPModel.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
+    model = family.model.from_pretrained(model_arguments.model_name_or_path, dtype="float32", **source)
     if arguments.init_temperature is not None:
         set_temperatures(model, arguments.init_temperature)
     records = _records(data_arguments, arguments)

@@ -7,20 +7,22 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from modeling_fgclip import FGCLIPModel
+from modeling_fgclip import FGCLIP2Model, FGCLIPModel
+
+from .family import training_family
 
 # As the model's output has their scales; the names are those of published checkpoints.
 TEMPERATURES = ("logit_scale", "logit_scale_finegraind", "logit_scale_hardneg")
 
 
 @torch.no_grad()
-def set_temperatures(model: FGCLIPModel, temperature: float) -> None:
+def set_temperatures(model: FGCLIPModel | FGCLIP2Model, temperature: float) -> None:
     """Starts all three temperatures anew, as stage 1 does at 0.07 (section 4.1)."""
     for name in TEMPERATURES:
         getattr(model, name).fill_(-math.log(temperature))
 
 
-def prepare_temperatures(model: FGCLIPModel) -> None:
+def prepare_temperatures(model: FGCLIPModel | FGCLIP2Model) -> None:
     """Gives temperatures the shape (1,): sharded optimizers (FSDP2, DeepSpeed) cannot hold 0-dimensional parameters."""
     for name in TEMPERATURES:
         parameter = getattr(model, name)
@@ -29,9 +31,10 @@ def prepare_temperatures(model: FGCLIPModel) -> None:
     model.register_load_state_dict_pre_hook(_as_vectors)
 
 
-def checkpoint_state(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict with the temperatures as checkpoints hold them."""
-    return {name: value.reshape(()) if name in TEMPERATURES else value for name, value in state_dict.items()}
+def checkpoint_state(state_dict: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict of the model with the temperatures as checkpoints hold them."""
+    names = training_family(model).zero_dimensional
+    return {name: value.reshape(()) if name in names else value for name, value in state_dict.items()}
 
 
 def _as_vectors(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip import FGCLIP2Model, FGCLIP2Processor, FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
 from .checkpointing.ema import WeightAverage
@@ -25,12 +25,13 @@ from .efficiency.gradient_cache import CachedBatch, cache_gradients
 from .efficiency.selective_checkpointing import checkpoint_selectively
 from .efficiency.step_in_backward import StepInBackward
 from .evaluation import EvalTasks, evaluate_tasks
+from .family import training_family
 from .forward import Teacher, embed, freeze_text
 from .hub.publishing import publish
 from .hub.run_record import Sources
 from .losses.term import StepOutput
+from .objective import Objective
 from .optimizer import parameter_groups
-from .planning.flops import batch_flops
 from .run_log import RunLog, peak_flops
 from .temperatures import TEMPERATURES, ClampTemperatures, prepare_temperatures
 
@@ -57,10 +58,10 @@ class FGCLIPTrainer(Trainer):
 
     def __init__(
         self,
-        model: FGCLIPModel,
+        model: FGCLIPModel | FGCLIP2Model,
         args: FGCLIPTrainingArguments,
         train_dataset: Dataset | TrainingStream,
-        processing_class: FGCLIPProcessor,
+        processing_class: FGCLIPProcessor | FGCLIP2Processor,
         data_collator: FGCLIPCollator | None = None,
         callbacks: list[TrainerCallback] | None = None,
         eval_dataset: EvalTasks | None = None,
@@ -73,9 +74,19 @@ class FGCLIPTrainer(Trainer):
             checkpoint_selectively(model)
         if args.compile_settings:
             compile_encoders(model, **args.compile_settings)
+        self.family = training_family(model)
+        if "bias" in self.objective.needs and not self.family.has_bias:
+            raise ValueError(
+                f"Received the loss sigmoid for an {self.family.name}, whose logits have no bias; its loss is global. "
+                "Start from a SigLIP 2 or FG-CLIP 2 checkpoint, or change --losses."
+            )
         for name in TEMPERATURES:
             # One that no loss uses must not wait for a gradient.
             getattr(model, name).requires_grad_(name in self.objective.temperatures.values())
+        unused = self.family.unused(self.objective.needs)
+        for name, parameter in model.named_parameters():
+            if unused and name.startswith(unused):
+                parameter.requires_grad_(False)
         if "texts" not in self.objective.needs:
             freeze_text(model)
         if data_collator is None:
@@ -98,6 +109,7 @@ class FGCLIPTrainer(Trainer):
             # In this order: what is averaged is clamped, and what is loaded is the average.
             callbacks=[
                 ClampTemperatures(args.max_scale),
+                EndStep(self.objective),
                 *([self.average] if self.average else []),
                 Restore(self),
                 *(callbacks or []),
@@ -214,7 +226,7 @@ class FGCLIPTrainer(Trainer):
                 "Lower the learning rate, clip gradients (max_grad_norm), or look at these records."
             )
         parts = {f"loss_{name}": value for name, value in losses.items()}
-        counts = [_counts(batch) | {"flops": batch_flops(self.model.config, batch)} for batch in batches]
+        counts = [_counts(batch) | {"flops": self.family.batch_flops(self.model.config, batch)} for batch in batches]
         self.run_log.add({"loss": loss, **parts}, {name: sum(count[name] for count in counts) for name in counts[0]})
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -316,6 +328,16 @@ class FGCLIPTrainer(Trainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(*arguments, **settings)
+
+
+class EndStep(TrainerCallback):
+    """Lets terms of the objective that have a state go on to the next step."""
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.objective.end_step()
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:

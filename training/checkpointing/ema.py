@@ -43,7 +43,7 @@ class WeightAverage(TrainerCallback):
         if self.average is None:
             return
         averaged: FGCLIPModel = self.average.module
-        averaged.save_pretrained(folder / FOLDER, state_dict=checkpoint_state(averaged.state_dict()))
+        averaged.save_pretrained(folder / FOLDER, state_dict=checkpoint_state(averaged.state_dict(), averaged))
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:

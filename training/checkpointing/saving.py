@@ -32,7 +32,8 @@ def save_model(trainer: "FGCLIPTrainer", folder: Path, state_dict: dict[str, tor
         state_dict = merged_state(trainer.model)
     elif state_dict is None:
         state_dict = trainer.model.state_dict()
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=checkpoint_state(state_dict))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(folder, state_dict=checkpoint_state(state_dict, model))
     trainer.processing_class.save_pretrained(folder)
     if trainer.average is not None:
         trainer.average.save(folder)

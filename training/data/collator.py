@@ -11,7 +11,8 @@ import torch
 import xxhash
 from PIL import Image
 
-from modeling_fgclip import FGCLIPProcessor, PackedTexts, pack_texts
+from modeling_fgclip import FGCLIP2Processor, FGCLIPProcessor
+from training.family import training_family
 
 from .augmentation import Augmentation
 
@@ -23,16 +24,21 @@ NO_TEXT = -1
 
 
 class TextTable:
-    """Collects the texts of a batch, each distinct one once."""
+    """Collects the texts of a batch, each distinct one once.
 
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, bool], int] = {}
+    Args:
+        same_texts: by kind of text the kind as which it is encoded (`TrainingFamily.same_texts`).
+    """
 
-    def add(self, text: str | None, long_text: bool = False) -> int:
+    def __init__(self, same_texts: dict[str, str]) -> None:
+        self.same_texts = same_texts
+        self.rows: dict[tuple[str, str], int] = {}
+
+    def add(self, text: str | None, kind: str) -> int:
         """The row of a text, new or known; `NO_TEXT` for a missing one."""
         if not text or not text.strip():
             return NO_TEXT
-        return self.rows.setdefault((text, long_text), len(self.rows))
+        return self.rows.setdefault((text, self.same_texts[kind]), len(self.rows))
 
 
 @dataclass
@@ -43,7 +49,7 @@ class FGCLIPCollator:
     sees what an uninterrupted one would.
 
     Args:
-        processor: prepares images and texts.
+        processor: prepares images and texts; the batch is for its family of models.
         max_regions: regions taken from an image, at random if it has more (published: 4); 0 for stage 1.
         short_caption_prefix: put before short captions, as published.
         augmentation: applied to image and boxes.
@@ -53,7 +59,7 @@ class FGCLIPCollator:
         texts: whether any loss reads texts; if not, they are not tokenized.
     """
 
-    processor: FGCLIPProcessor
+    processor: FGCLIPProcessor | FGCLIP2Processor
     max_regions: int = 4
     short_caption_prefix: str = "a photo of "
     augmentation: Augmentation | None = None
@@ -61,7 +67,15 @@ class FGCLIPCollator:
     seed: int = 0
     crops: bool = False
     texts: bool = True
-    _token_ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+    _token_ids: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.family = training_family(self.processor)
+        if self.crops and not self.family.takes_crops:
+            raise ValueError(
+                f"Received a loss on regions cut out of their images, which {self.family.name} cannot train: crops have "
+                "grids of their own. Leave the loss out."
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,7 +86,8 @@ class FGCLIPCollator:
     def __call__(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns a batch of B images, N distinct texts and R regions with hard negatives.
 
-        - `pixel_values` (B, 3, S, S); `packed_texts`, N texts; `source_ids`, B strings
+        - `pixel_values` (B, 3, S, S), or patches with their mask and shapes and `patch_counts`, a list (FG-CLIP 2);
+          `packed_texts`, N texts; `source_ids`, B strings
         - `text_hash` (N,): equal for equal texts, on any rank; `picture_hash` (B,), if wanted, for equal pictures
         - `long_index`, `short_index` (B,): rows of the captions among the texts, -1 for a missing one
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
@@ -86,12 +101,12 @@ class FGCLIPCollator:
         pictures = [_picture_hash(record["image"]) for record in records] if self.identify_pictures else None
         if self.augmentation is not None:
             records = [self.augmentation(record, rng) for record, rng in zip(records, generators, strict=True)]
-        texts = TextTable()
+        texts = TextTable(self.family.same_texts)
         batch: dict[str, Any] = {
-            "pixel_values": self.processor(images=[record["image"] for record in records])["pixel_values"],
-            "long_index": torch.tensor([texts.add(record["caption"], long_text=True) for record in records]),
+            **self._images([record["image"] for record in records]),
+            "long_index": torch.tensor([texts.add(record["caption"], "long") for record in records]),
             "short_index": torch.tensor(
-                [texts.add(self._short_caption(*pair)) for pair in zip(records, generators, strict=True)]
+                [texts.add(self._short_caption(*pair), "short") for pair in zip(records, generators, strict=True)]
             ),
             "source_ids": [record["source_id"] for record in records],
         }
@@ -110,6 +125,14 @@ class FGCLIPCollator:
         if self.texts:
             # Hard negatives begin as their phrase does; captions have little in common.
             batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
+        return batch
+
+    def _images(self, images: list[Image.Image]) -> dict[str, Any]:
+        prepared = self.processor(images=images)
+        batch = {name: prepared[name] for name in self.family.image_inputs}
+        if "spatial_shapes" in batch:
+            # On the host, for the log.
+            batch["patch_counts"] = batch["spatial_shapes"].prod(-1).tolist()
         return batch
 
     def _short_caption(self, record: dict[str, Any], rng: random.Random) -> str | None:
@@ -132,10 +155,10 @@ class FGCLIPCollator:
             for place, region in enumerate(described):
                 boxes[image, place] = torch.tensor(region["bbox"])
                 expressions = [text for text in (region["short_expr"], region["long_expr"]) if text]
-                region_index[image, place] = texts.add(rng.choice(expressions))
+                region_index[image, place] = texts.add(rng.choice(expressions), "box")
                 if region["short_expr"] and region["negatives"]:
                     hard_region_index.append(image * self.max_regions + place)
-                    hard_rows.append([texts.add(text) for text in (region["short_expr"], *region["negatives"])])
+                    hard_rows.append([texts.add(text, "box") for text in (region["short_expr"], *region["negatives"])])
         hard_index = torch.full((len(hard_rows), max(map(len, hard_rows), default=2)), NO_TEXT)
         for row, values in zip(hard_index, hard_rows, strict=True):
             row[: len(values)] = torch.tensor(values)
@@ -155,18 +178,16 @@ class FGCLIPCollator:
         pixels = self.processor(images=crops)["pixel_values"] if crops else batch["pixel_values"][:0]
         return {"crops": pixels, "crop_index": crop_index}
 
-    def _pack(self, texts: TextTable, share_prefixes: bool) -> PackedTexts:
-        for long_text in (False, True):
-            new = [
-                text for text, is_long in texts.rows if is_long == long_text and (text, is_long) not in self._token_ids
-            ]
+    def _pack(self, texts: TextTable, share_prefixes: bool) -> Any:
+        for kind in dict.fromkeys(self.family.same_texts.values()):
+            new = [row[0] for row in texts.rows if row[1] == kind and row not in self._token_ids]
             if len(self._token_ids) + len(new) > MAX_REMEMBERED_TEXTS:
                 self._token_ids = {key: ids for key, ids in self._token_ids.items() if key in texts.rows}
             if new:
-                encoded = self.processor.encode_texts(new, long_text)
-                self._token_ids.update({(text, long_text): ids for text, ids in zip(new, encoded, strict=True)})
+                encoded = self.processor.encode_texts(new, kind == "long")
+                self._token_ids.update({(text, kind): ids for text, ids in zip(new, encoded, strict=True)})
         token_ids = [self._token_ids[row] for row in texts.rows]
-        return pack_texts(token_ids, [is_long for _, is_long in texts.rows], share_prefixes)
+        return self.family.pack(self.processor, token_ids, [kind for _, kind in texts.rows], share_prefixes)
 
 
 def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:

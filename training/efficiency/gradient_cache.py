@@ -34,7 +34,7 @@ class CachedBatch:
         """A scalar whose gradient through `output` is this batch's share of the large batch's."""
         pairs = [(getattr(output, name), gradient) for name, gradient in self.gradients.items()]
         if self.scale_gradients is not None:
-            pairs += zip(output.scales, self.scale_gradients, strict=True)
+            pairs += zip(_shared(output), self.scale_gradients, strict=True)
         return sum((value.float() * gradient).sum() for value, gradient in pairs)
 
 
@@ -49,8 +49,8 @@ def cache_gradients(
         objective: the losses.
 
     Returns:
-        the parts of the loss, and for each batch what its second pass needs. Temperatures, which all batches share,
-        get their gradient with the last.
+        the parts of the loss, and for each batch what its second pass needs. Temperatures and bias, which all batches
+        share, get their gradient with the last.
     """
     outputs, random_states = [], []
     with torch.no_grad():
@@ -64,11 +64,12 @@ def cache_gradients(
         for name in CONSTANTS
         if getattr(outputs[0], name) is not None
     }
-    scales = tuple(scale.float().requires_grad_() for scale in outputs[0].scales)
-    merged = StepOutput(**{name: torch.cat(values) for name, values in pieces.items()}, **constants, scales=scales)
+    shared = tuple(value.float().requires_grad_() for value in _shared(outputs[0]))
+    merged = StepOutput(**{name: torch.cat(values) for name, values in pieces.items()}, **constants, scales=shared[:3])
+    merged.bias = shared[3] if len(shared) > 3 else None
     losses = objective.losses(merged, merge_targets(batches, merged.image_embeds.device))
     objective.total(losses).backward()
-    scale_gradients = tuple(torch.zeros_like(scale) if scale.grad is None else scale.grad for scale in scales)
+    scale_gradients = tuple(torch.zeros_like(value) if value.grad is None else value.grad for value in shared)
     cached = []
     for index, random_state in enumerate(random_states):
         gradients = {name: pieces[name][index].grad for name in names}
@@ -76,6 +77,11 @@ def cache_gradients(
         is_last = index == len(batches) - 1
         cached.append(CachedBatch(given, scale_gradients if is_last else None, random_state))
     return {name: loss.detach() for name, loss in losses.items()}, cached
+
+
+def _shared(output: StepOutput) -> tuple[torch.Tensor, ...]:
+    """What all batches share: the inverse temperatures, and the bias of a model that has one."""
+    return output.scales if output.bias is None else (*output.scales, output.bias)
 
 
 def merge_targets(batches: Sequence[Batch], device: torch.device) -> Batch:

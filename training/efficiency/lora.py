@@ -12,7 +12,7 @@ from training.temperatures import checkpoint_state
 
 FILE = "lora.safetensors"
 
-# Attention, MLP and projections of both encoders.
+# Attention, MLP, projections and heads of both encoders, of either family.
 TARGETS = (
     "q_proj",
     "k_proj",
@@ -23,6 +23,9 @@ TARGETS = (
     "visual_projection",
     "text_projection",
     "text_filip_projection",
+    "text_model.head",
+    "boxtext_head",
+    "longtext_head",
 )
 
 
@@ -62,7 +65,7 @@ def merged_state(model: FGCLIPModel) -> dict[str, torch.Tensor]:
                 value = value + sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
             name = f"{owner.removesuffix('.base_layer')}.{leaf}"
         state[name] = value
-    return checkpoint_state(state)
+    return checkpoint_state(state, model)
 
 
 def save_adapters(model: FGCLIPModel, folder: Path) -> None:

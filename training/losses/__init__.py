@@ -1,6 +1,17 @@
 """Losses, one a file: a function of embeddings and an inverse temperature, and the term that makes it a part of a run."""
 
-from . import distillation, global_contrastive, hard_negative, long_clip, regional_contrastive, self_distillation
+from . import (
+    cross_modal_rank,
+    distillation,
+    global_contrastive,
+    hard_contrastive,
+    hard_negative,
+    long_clip,
+    regional_contrastive,
+    self_distillation,
+    sigmoid_contrastive,
+    textual_contrast,
+)
 from .cross_modal_rank import cross_modal_rank_loss, margin_sums, next_margin
 from .global_contrastive import global_contrastive_loss
 from .hard_contrastive import hard_contrastive_loss
@@ -20,6 +31,10 @@ TERMS: dict[str, Term] = {
         self_distillation.TERM,
         distillation.TERM,
         long_clip.TERM,
+        sigmoid_contrastive.TERM,
+        textual_contrast.TERM,
+        hard_contrastive.TERM,
+        cross_modal_rank.TERM,
     )
 }
 

@@ -5,6 +5,7 @@ import torch
 from training.distributed import gather_ragged
 
 from .contrastive import mean_over_ranks
+from .term import Exchange, Step, Term
 
 
 def hard_contrastive_loss(
@@ -28,3 +29,19 @@ def hard_contrastive_loss(
     from_region = (scale * region @ torch.cat([positives, negatives]).t()).logsumexp(-1) - own
     from_text = (scale * positive @ regions.t()).logsumexp(-1) - own
     return mean_over_ranks((from_region + from_text) / 2, torch.ones_like(own, dtype=torch.bool))
+
+
+def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
+    region, text, valid = step.hard_regions()
+    return hard_contrastive_loss(region, text, scale, valid, step.regional_over_ranks)
+
+
+TERM = Term(
+    "hard_contrastive",
+    0.3,  # published: 0.6 of half
+    _loss,
+    "logit_scale_hardneg",
+    frozenset({"texts", "regions"}),
+    # Besides, the rewrites there are, of which no batch knows the number beforehand.
+    (Exchange("regions with rewrites", "regions", gathered=("regions", "texts"), regional=True),),
+)

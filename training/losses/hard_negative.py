@@ -23,8 +23,7 @@ def hard_negative_loss(
 
 
 def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
-    text, valid = step.texts("hard_index")
-    region = step.output.region_embeds.flatten(0, 1)[step.batch["hard_region_index"]]
+    region, text, valid = step.hard_regions()
     return hard_negative_loss(region, text, scale, valid)
 
 

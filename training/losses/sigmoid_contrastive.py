@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from training.distributed import gather, rank, sum_over_ranks, world_size
 
 from .contrastive import MAX_LOGITS, are_alike
+from .term import Exchange, Step, Term
 
 
 def sigmoid_contrastive_loss(
@@ -53,3 +54,25 @@ def sigmoid_contrastive_loss(
         # Each chunk's logits are formed again in the backward pass instead of being kept.
         total = sum(checkpoint(of_rows, image[chunk], chunk, use_reentrant=False) for chunk in chunks)
     return total * world_size() / sum_over_ranks(valid.sum()).clamp(min=1)
+
+
+def _loss(step: Step, scale: torch.Tensor) -> torch.Tensor:
+    """The sum of the long and the short captions' losses."""
+    total = 0
+    for index in ("long_index", "short_index"):
+        text, valid = step.texts(index)
+        bias = step.output.bias.reshape(())
+        total = total + sigmoid_contrastive_loss(
+            step.output.image_embeds, text, scale, bias, valid, step.caption_identity(index)
+        )
+    return total
+
+
+TERM = Term(
+    "sigmoid",
+    1.0,
+    _loss,
+    "logit_scale",
+    frozenset({"texts", "bias"}),
+    tuple(Exchange(name, "images", gathered=("texts",)) for name in ("long captions", "short captions")),
+)

@@ -9,8 +9,9 @@ import torch
 from modeling_fgclip import FGCLIPOutput
 from training.data.collator import NO_TEXT
 
-# What a term may need beside the images' embeddings: `teacher` is the model as training found it, frozen.
-NEEDS = frozenset({"texts", "regions", "crops", "teacher"})
+# What a term may need beside the images' embeddings: `teacher` is the model as training found it, frozen;
+# `bias` is that of the logits, which FG-CLIP 2 has.
+NEEDS = frozenset({"texts", "regions", "crops", "teacher", "bias"})
 
 
 @dataclass
@@ -56,6 +57,11 @@ class Step:
         texts = self.identity(index)
         return None if texts is None else torch.stack([texts, self.batch["picture_hash"]], dim=-1)
 
+    def hard_regions(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(R, D) embeddings of the regions with hard negatives, (R, M, D) of their texts, (R, M) which there are."""
+        text, valid = self.texts("hard_index")
+        return self.output.region_embeds.flatten(0, 1)[self.batch["hard_region_index"]], text, valid
+
     def cropped_regions(self) -> torch.Tensor:
         """(R, D) embeddings of the regions that were cropped, from the dense features."""
         return self.output.region_embeds.flatten(0, 1)[self.batch["crop_index"]]
@@ -88,7 +94,8 @@ class Term:
         name: in `--losses` and in the log.
         weight: by default.
         loss: from a [`Step`] and an inverse temperature to this rank's share of a scalar. A class is made anew for each
-            run; if it has `state_dict` and `load_state_dict`, its state is a part of each checkpoint.
+            run; if it has `state_dict` and `load_state_dict`, its state is a part of each checkpoint, and its `end_step`
+            is called on all ranks after each optimizer step.
         temperature: parameter of the model, see `TEMPERATURES`; None for a loss without.
         needs: of `NEEDS`.
         exchanges: for `python -m training.plan`.

@@ -5,6 +5,7 @@ import torch
 from training.distributed import gather, rank
 
 from .contrastive import mean_over_ranks
+from .term import Exchange, Step, Term
 
 
 def textual_contrast_loss(
@@ -35,3 +36,18 @@ def textual_contrast_loss(
     similarities = similarities.masked_fill(~texts_valid, torch.finfo(similarities.dtype).min)
     largest = similarities.topk(min(hardest, len(texts)), dim=-1).values
     return mean_over_ranks(largest.logsumexp(-1), valid)
+
+
+def _loss(step: Step, scale: None) -> torch.Tensor:
+    text, valid = step.texts("region_index")
+    return textual_contrast_loss(text.flatten(0, 1), valid.flatten(), over_ranks=step.regional_over_ranks)
+
+
+TERM = Term(
+    "textual",
+    0.1,  # published
+    _loss,
+    None,
+    frozenset({"texts", "regions"}),
+    (Exchange("phrases", "regions", gathered=("texts",), regional=True),),
+)

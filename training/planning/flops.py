@@ -66,7 +66,7 @@ def image_flops(config: FGCLIPConfig, patches: int) -> int:
     tokens, width = patches + 1, vision.hidden_size
     embedding = patches * 2 * vision.num_channels * vision.patch_size**2 * width
     trunk = (vision.num_hidden_layers - 1) * (tokens * token_flops(vision) + 4 * tokens**2 * width)
-    return embedding + trunk + _last_block(vision, tokens) + 2 * width * config.projection_dim
+    return embedding + trunk + last_block_flops(vision, tokens) + 2 * width * config.projection_dim
 
 
 def dense_flops(config: FGCLIPConfig, patches: int) -> int:
@@ -74,7 +74,7 @@ def dense_flops(config: FGCLIPConfig, patches: int) -> int:
     vision: CLIPVisionConfig = config.vision_config
     width = vision.hidden_size
     value_and_output = 2 * 2 * width**2
-    return patches * (value_and_output + _mlp(vision) + 2 * width * config.projection_dim)
+    return patches * (value_and_output + mlp_flops(vision) + 2 * width * config.projection_dim)
 
 
 def text_flops(config: FGCLIPConfig, length_groups: LengthGroups, nodes: int | None = None) -> int:
@@ -89,22 +89,22 @@ def text_flops(config: FGCLIPConfig, length_groups: LengthGroups, nodes: int | N
     for texts, length in length_groups:
         trunk = (text.num_hidden_layers - 1) * (length * token_flops(text) + 4 * length**2 * text.hidden_size)
         projections = 2 * 2 * text.hidden_size * config.projection_dim
-        total += texts * (trunk + _last_block(text, length) + projections)
+        total += texts * (trunk + last_block_flops(text, length) + projections)
     return total
 
 
 def token_flops(encoder: CLIPTextConfig | CLIPVisionConfig) -> int:
     """Forward FLOPs of a token in a block, but for its attention: two a weight."""
-    return 8 * encoder.hidden_size**2 + _mlp(encoder)
+    return 8 * encoder.hidden_size**2 + mlp_flops(encoder)
 
 
-def _mlp(encoder: CLIPTextConfig | CLIPVisionConfig) -> int:
+def mlp_flops(encoder: CLIPTextConfig | CLIPVisionConfig) -> int:
     return 4 * encoder.hidden_size * encoder.intermediate_size
 
 
-def _last_block(encoder: CLIPTextConfig | CLIPVisionConfig, tokens: int) -> int:
+def last_block_flops(encoder: CLIPTextConfig | CLIPVisionConfig, tokens: int) -> int:
     """A block that is read at one token, and needs keys and values of all."""
     width = encoder.hidden_size
     keys_and_values = tokens * 4 * width**2
     query_and_output = 4 * width**2
-    return keys_and_values + query_and_output + 4 * tokens * width + _mlp(encoder)
+    return keys_and_values + query_and_output + 4 * tokens * width + mlp_flops(encoder)

@@ -31,7 +31,7 @@ def step(model, batch) -> tuple[dict[str, torch.Tensor], int, Counts]:
     objective = Objective(parse_losses(STAGE2_LOSSES))
     model.zero_grad()
     with FlopCounterMode(display=False) as flops, Counts() as counts:
-        output = model(**{name: batch[name] for name in MODEL_INPUTS})
+        output = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch})
         objective.total(objective.losses(output, batch)).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return gradients, flops.get_total_flops(), counts
