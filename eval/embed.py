@@ -123,7 +123,7 @@ class Embedder:
         # Since a task began: images left out, and batches that were computed or came from the cache.
         self.unreadable: set[ImageSource] = set()
         self.batches = {"computed": 0, "cached": 0}
-        self._texts: dict[tuple[str, bool], Tensor] = {}
+        self._texts: dict[tuple[str, str], Tensor] = {}
         self._forget_texts_over = 400_000  # × 768 floats ≈ 1.2 GB
         adapter.model.to(self.device).eval()
 
@@ -171,12 +171,20 @@ class Embedder:
 
     # -- texts
 
-    def texts(self, texts: Sequence[str], long: bool = False) -> Tensor:
+    def kind_of_text(self, kind: str) -> str:
+        """The kind as which the model reads it."""
+        return kind if self.adapter.distinguishes(kind) else "short"
+
+    def texts(self, texts: Sequence[str], kind: str = "short") -> Tensor:
         """(len(texts), D) embeddings; every distinct text is encoded once, also across tasks.
+
+        Args:
+            kind: "short", "long" or "region"; where the model knows no difference, the texts are short ones.
 
         Raises:
             ValueError: an empty text.
         """
+        kind = self.kind_of_text(kind)
         distinct = list(dict.fromkeys(texts))
         empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
         if empty:
@@ -185,23 +193,23 @@ class Embedder:
             )
         if len(self._texts) > self._forget_texts_over:
             self._texts.clear()
-        new = [text for text in distinct if (text, long) not in self._texts]
+        new = [text for text in distinct if (text, kind) not in self._texts]
         # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
         new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
         batches = [new[i : i + TEXT_BATCH] for i in range(0, len(new), TEXT_BATCH)]
 
         def encode(tokens: Inputs) -> Tensor:
-            return self.adapter.encode_texts(tokens, long)
+            return self.adapter.encode_texts(tokens, kind)
 
         features = self._run(
             "texts",
             batches,
-            lambda batch: self.adapter.tokenize(batch, long),
+            lambda batch: self.adapter.tokenize(batch, kind),
             encode,
-            [repr((long, b)) for b in batches],
+            [repr((kind, b)) for b in batches],
         )
-        self._texts.update({(text, long): feature for text, feature in zip(new, features, strict=True)})
-        return torch.stack([self._texts[text, long] for text in texts]) if texts else torch.empty(0, 0)
+        self._texts.update({(text, kind): feature for text, feature in zip(new, features, strict=True)})
+        return torch.stack([self._texts[text, kind] for text in texts]) if texts else torch.empty(0, 0)
 
     # -- images and regions
 

@@ -6,20 +6,21 @@ import importlib
 import json
 from typing import Any
 
-from transformers import CLIPModel, PreTrainedConfig, Siglip2Model, SiglipModel
+from transformers import PreTrainedConfig
 
 from eval.adapters.base import ModelAdapter
 from eval.adapters.clip import CLIPAdapter
 from eval.adapters.fgclip import FGCLIPAdapter
+from eval.adapters.fgclip2 import FGCLIP2Adapter
 from eval.adapters.longclip import load_longclip
 from eval.adapters.open_clip import OpenCLIPAdapter
 from eval.adapters.siglip import Siglip2NaFlexAdapter, SiglipAdapter
 from eval.names import name_of
-from modeling_fgclip import FGCLIPModel
 from modeling_fgclip.checked_loading import check_finite
 
 __all__ = [
     "CLIPAdapter",
+    "FGCLIP2Adapter",
     "FGCLIPAdapter",
     "ModelAdapter",
     "OpenCLIPAdapter",
@@ -30,14 +31,13 @@ __all__ = [
     "load_longclip",
 ]
 
-# A subclass before its base: FGCLIPModel is a CLIPModel.
-_IN_MEMORY: tuple[tuple[type, type], ...] = (
-    (FGCLIPModel, FGCLIPAdapter),
-    (CLIPModel, CLIPAdapter),
-    (Siglip2Model, Siglip2NaFlexAdapter),
-    (SiglipModel, SiglipAdapter),
-)
-_BY_TYPE = {"fgclip": FGCLIPAdapter, "clip": CLIPAdapter, "siglip": SiglipAdapter, "siglip2": Siglip2NaFlexAdapter}
+_BY_TYPE = {
+    "fgclip": FGCLIPAdapter,
+    "fgclip2": FGCLIP2Adapter,
+    "clip": CLIPAdapter,
+    "siglip": SiglipAdapter,
+    "siglip2": Siglip2NaFlexAdapter,
+}
 
 
 def adapter_for(model: Any, processor: Any, name: str | None = None) -> ModelAdapter:
@@ -48,9 +48,9 @@ def adapter_for(model: Any, processor: Any, name: str | None = None) -> ModelAda
     """
     if processor is None:
         raise ValueError("a model in memory needs its processor (or pass a ModelAdapter, which has its own).")
-    for kind, adapter in _IN_MEMORY:
-        if isinstance(model, kind):
-            return adapter(model, processor, name or type(model).__name__.removesuffix("Model"))
+    adapter = _BY_TYPE.get(getattr(getattr(model, "config", None), "model_type", None))
+    if adapter is not None:
+        return adapter(model, processor, name or type(model).__name__.removesuffix("Model"))
     raise ValueError(f"no adapter for {type(model).__name__}; write a subclass of eval.adapters.ModelAdapter.")
 
 
@@ -101,7 +101,7 @@ def _load(checkpoint: str, kwargs: dict[str, str], custom: str | None) -> ModelA
         ) from None
     kind = config.get("model_type")
     # The published FG-CLIP says model_type clip; its architecture and code names tell.
-    if "FGCLIP" in json.dumps([config.get("architectures"), config.get("auto_map")]):
+    if kind == "clip" and "FGCLIP" in json.dumps([config.get("architectures"), config.get("auto_map")]):
         kind = "fgclip"
     if kind not in _BY_TYPE:
         raise ValueError(

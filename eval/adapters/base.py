@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from modeling_fgclip.region_pooling import pool_regions
 
+# Captions, long captions, phrases of regions.
+TEXT_KINDS = ("short", "long", "region")
 # Tensors by name, and whatever else the model's own methods take beside them.
 Inputs = Mapping[str, Any]
 
@@ -45,7 +47,8 @@ class ModelAdapter(ABC):
     Attributes:
         name: what a report calls the model.
         model: the module whose device and mode the embedder sets.
-        long_text: whether `tokenize(long=True)` reaches further than `tokenize(long=False)`.
+        long_text: whether `tokenize` reaches further for long texts than for short ones.
+        region_text: whether phrases of regions are encoded otherwise than short texts; if not, they are asked for as short.
         dense_kind: how `encode_dense` makes patch features, in words; None when the model cannot.
         shares_prefixes: whether texts of a batch that begin alike cost less; they are then batched in alphabetical order
             instead of by length.
@@ -54,6 +57,7 @@ class ModelAdapter(ABC):
     name: str
     model: nn.Module
     long_text: bool = False
+    region_text: bool = False
     dense_kind: str | None = None
     shares_prefixes: bool = False
 
@@ -72,11 +76,15 @@ class ModelAdapter(ABC):
         """`preprocess`'s tensors → (N, D)."""
 
     @abstractmethod
-    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
-        """Texts → tensors; cut at the model's length, `long` asking for the longest it has."""
+    def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
+        """Texts → tensors; cut at the model's length.
+
+        Args:
+            kind: of `TEXT_KINDS`: "long" asks for the longest text it has, "region" for phrases of regions.
+        """
 
     @abstractmethod
-    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+    def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         """`tokenize`'s tensors → (N, D)."""
 
     def encode_dense(self, inputs: Inputs) -> Tensor:
@@ -113,6 +121,10 @@ class ModelAdapter(ABC):
         """Normalized images (N, 3, height, width) of any size → what `encode_dense` takes."""
         return {"pixel_values": pixel_values}
 
+    def distinguishes(self, kind: str) -> bool:
+        """Whether texts of this kind are encoded otherwise than short ones."""
+        return kind == "short" or (self.long_text if kind == "long" else self.region_text)
+
     def settings(self) -> dict[str, Any]:
         """What is printed and stored with a result: resolution, text lengths, preprocessing."""
         return {"model": self.name}
@@ -129,9 +141,24 @@ class ModelAdapter(ABC):
             digest.update(_bytes(value))
         for squash in (False, True):
             digest.update(_bytes(self.preprocess([_probe_image()], squash)))
-        for long in (False, True) if self.long_text else (False,):
-            digest.update(_bytes(self.tokenize(PROBE_TEXTS, long)))
+        for kind in TEXT_KINDS:
+            if self.distinguishes(kind):
+                digest.update(_bytes(self.tokenize(PROBE_TEXTS, kind)))
         return digest.hexdigest()
+
+
+def one_grid(name: str, spatial_shapes: Tensor) -> tuple[int, int]:
+    """Rows and columns of patches of images that share them; (N, 2).
+
+    Raises:
+        ValueError: for images of different grids, which no map of shape (N, h, w, D) holds.
+    """
+    if (spatial_shapes != spatial_shapes[0]).any():
+        raise ValueError(
+            f"{name} keeps the aspect of images; a dense map is of images of one grid. Give them one by one."
+        )
+    rows, columns = spatial_shapes[0].tolist()
+    return rows, columns
 
 
 # Cut, padded, accented, of several cases: another tokenizer or length shows.

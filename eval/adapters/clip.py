@@ -65,14 +65,14 @@ class CLIPAdapter(ModelAdapter):
     def encode_images(self, inputs: Inputs) -> Tensor:
         return self.model.get_image_features(**inputs).pooler_output
 
-    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
+    def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
         return dict(
             self.processor.tokenizer(
                 list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt"
             )
         )
 
-    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+    def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         return self.model.get_text_features(**inputs).pooler_output
 
     def encode_dense(self, inputs: Inputs) -> Tensor:

@@ -39,11 +39,11 @@ class FGCLIPAdapter(ModelAdapter):
     def encode_images(self, inputs: Inputs) -> Tensor:
         return self.model.get_image_features(inputs["pixel_values"])
 
-    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
-        token_ids = self.processor.encode_texts(texts, long_text=long)
-        return pack_texts(token_ids, [long] * len(texts), share_prefixes=True)
+    def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
+        token_ids = self.processor.encode_texts(texts, long_text=kind == "long")
+        return pack_texts(token_ids, [kind == "long"] * len(texts), share_prefixes=True)
 
-    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+    def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         return self.model.get_packed_text_features(inputs)
 
     def encode_dense(self, inputs: Inputs) -> Tensor:

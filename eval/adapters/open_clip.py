@@ -64,10 +64,10 @@ class OpenCLIPAdapter(ModelAdapter):
     def encode_images(self, inputs: Inputs) -> Tensor:
         return self.model.encode_image(inputs["pixel_values"])
 
-    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
+    def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
         return {"text": self.tokenizer(list(texts))}
 
-    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+    def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         return self.model.encode_text(inputs["text"])
 
     def encode_dense(self, inputs: Inputs) -> Tensor:

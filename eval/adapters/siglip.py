@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModel, AutoProcessor, Siglip2Model, SiglipModel
-from transformers.image_utils import PILImageResampling
 
-from eval.adapters.base import Inputs, ModelAdapter
+from eval.adapters.base import Inputs, ModelAdapter, one_grid
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
 from modeling_fgclip.checked_loading import load_checked
+from modeling_fgclip.region_pooling import pool_ragged_regions
 from modeling_fgclip.text_checks import read_literally
 
 
@@ -50,7 +49,7 @@ class SiglipAdapter(ModelAdapter):
     def encode_images(self, inputs: Inputs) -> Tensor:
         return self.model.get_image_features(**inputs).pooler_output
 
-    def tokenize(self, texts: Sequence[str], long: bool) -> Inputs:
+    def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
         # Padding to the full length is part of the model: it was trained so, and attends to the padding.
         return dict(
             self.processor.tokenizer(
@@ -58,15 +57,19 @@ class SiglipAdapter(ModelAdapter):
             )
         )
 
-    def encode_texts(self, inputs: Inputs, long: bool) -> Tensor:
+    def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         return self.model.get_text_features(**inputs).pooler_output
 
     def encode_dense(self, inputs: Inputs) -> Tensor:
+        return as_map(self._dense(inputs), *self.grid(inputs))
+
+    def _dense(self, inputs: Inputs) -> Tensor:
+        """(N, P, D)."""
         vision = self.model.vision_model
         block = vision.encoder.layers[-1]
         tokens = input_of(block, lambda: self.model.get_image_features(**inputs))
         tokens = each_token_alone(lambda token: block(token, None), tokens)
-        return as_map(each_token_alone(vision.head, vision.post_layernorm(tokens)), *self.grid(inputs))
+        return each_token_alone(vision.head, vision.post_layernorm(tokens))
 
     def grid(self, inputs: Inputs) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -74,10 +77,13 @@ class SiglipAdapter(ModelAdapter):
         return height // self.patch, width // self.patch
 
     def settings(self) -> dict[str, Any]:
+        return self._settings(f"{self.size}×{self.size}")
+
+    def _settings(self, resolution: str) -> dict[str, Any]:
         return {
             "model": self.name,
             "architecture": self.architecture,
-            "resolution": f"{self.size}×{self.size}",
+            "resolution": resolution,
             "resize": "squash",
             "text_length_short": self.length,
             "text_length_long": self.length,
@@ -85,26 +91,26 @@ class SiglipAdapter(ModelAdapter):
 
 
 class Siglip2NaFlexAdapter(SiglipAdapter):
-    """SigLIP 2 NaFlex: whole images keep their aspect ratio, regions are read on the squashed image, a full square of patches."""
+    """SigLIP 2 NaFlex: images keep their aspect ratio, for regions too, on the patch budget of the checkpoint."""
 
     architecture = "SigLIP 2 NaFlex"
 
-    @property
-    def size(self) -> int:
-        return self.patch * math.isqrt(self.processor.image_processor.max_num_patches)
-
     def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:
-        if squash:
-            images = [image.resize((self.size, self.size), PILImageResampling.BICUBIC) for image in images]
         inputs = self.processor.image_processor(list(images), return_tensors="pt")
         return {name: inputs[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
 
     def grid(self, inputs: Inputs) -> tuple[int, int]:
-        shapes = inputs["spatial_shapes"]
-        height, width = shapes[0].tolist()
-        if (shapes != shapes[0]).any() or height * width != inputs["pixel_values"].shape[1]:
-            raise ValueError("dense NaFlex features need squashed images: preprocess(images, squash=True).")
-        return height, width
+        return one_grid(self.name, inputs["spatial_shapes"])
+
+    def encode_dense(self, inputs: Inputs) -> Tensor:
+        rows, columns = self.grid(inputs)
+        return as_map(self._dense(inputs)[:, : rows * columns], rows, columns)
+
+    def encode_regions(self, inputs: Inputs, boxes: Tensor) -> Tensor:
+        dense = self._dense(inputs).float()
+        return pool_ragged_regions(dense, boxes, inputs["spatial_shapes"], inputs["pixel_attention_mask"])
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | {"resize": "aspect ratio kept; squash for regions"}
+        budget = self.processor.image_processor.max_num_patches
+        resolution = f"up to {budget} patches of {self.patch}×{self.patch}"
+        return self._settings(resolution) | {"resize": "aspect ratio kept"}

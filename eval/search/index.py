@@ -56,7 +56,7 @@ class SearchIndex:
 
     def by_text(self, text: str, top: int = 10, long: bool = False) -> list[Hit]:
         """Images that fit a text; `long` reads up to 248 tokens."""
-        return self.search(self.embedder.texts([text], long=long).numpy(), top)[0]
+        return self.search(self.embedder.texts([text], "long" if long else "short").numpy(), top)[0]
 
     def by_image(self, image: Image.Image, top: int = 10) -> list[Hit]:
         """Images that resemble a whole image."""

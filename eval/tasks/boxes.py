@@ -48,10 +48,12 @@ class BoxData:
     templates: list[str] = field(default_factory=list)
 
 
-def class_embeddings(embedder: Embedder, names: Sequence[Sequence[str]], templates: Sequence[str]) -> torch.Tensor:
+def class_embeddings(
+    embedder: Embedder, names: Sequence[Sequence[str]], templates: Sequence[str], kind: str = "short"
+) -> torch.Tensor:
     """(C, D): each class is the normalized mean over its names in all templates (Radford et al., 2021, section 3.1.4)."""
     texts = [template.format(name) for group in names for name in group for template in templates]
-    features = embedder.texts(texts)
+    features = embedder.texts(texts, kind)
     sizes = [len(group) * len(templates) for group in names]
     return normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
 
@@ -91,9 +93,12 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     require_some(task, valid)
     labels = np.concatenate(data.labels)[valid]
     groups = np.repeat(np.arange(len(data.images)), [len(part) for part in data.labels])[valid]
-    classes = class_embeddings(embedder, data.names, data.templates)
+    classes = class_embeddings(embedder, data.names, data.templates, "region")
     better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
-    settings = embedder.region_settings() | {"text": "short", "templates": f"{templates} ({len(data.templates)})"}
+    settings = embedder.region_settings() | {
+        "text": embedder.kind_of_text("region"),
+        "templates": f"{templates} ({len(data.templates)})",
+    }
     result = Result(task.name, {}, settings=settings)
     add_class_scores(result, better, tied, labels, len(data.names), groups)
     areas = data.areas if data.areas is not None else [fractions_of_image(part.normalized()) for part in data.boxes]

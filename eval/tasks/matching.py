@@ -112,12 +112,17 @@ def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence
         "boxes_clipped": clipped,
     }
     index = {text: i for i, text in enumerate(distinct)}
-    return MatchSet(kept, regions, embedder.texts(distinct), index, groups, data)
+    return MatchSet(kept, regions, embedder.texts(distinct, "region"), index, groups, data)
 
 
 def score_matches(task: Task, embedder: Embedder, matches: MatchSet, prefix: bool = True) -> Result:
     """Top-1, blind control and interval for every subset; one of which no image could be read is counted as 0 rows."""
-    result = Result(task.name, {}, settings=embedder.region_settings() | {"text": "short"}, data=matches.data)
+    result = Result(
+        task.name,
+        {},
+        settings=embedder.region_settings() | {"text": embedder.kind_of_text("region")},
+        data=matches.data,
+    )
     for name, rows in matches.rows.items():
         if not rows:
             result.data[f"rows_{name}"] = 0

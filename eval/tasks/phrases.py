@@ -63,8 +63,8 @@ class Phrases(_PhraseTask):
         distinct = {phrase: i for i, phrase in enumerate(dict.fromkeys(phrases))}
         labels = np.array([distinct[phrase] for phrase in phrases])[valid]
         groups = np.repeat(np.arange(len(data)), [len(which) for which in described])[valid]
-        better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct)), labels)
-        result = Result(self.name, {}, settings=embedder.region_settings() | {"text": "short"})
+        better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct), "region"), labels)
+        result = Result(self.name, {}, settings=embedder.region_settings() | {"text": embedder.kind_of_text("region")})
         add_class_scores(result, better, tied, labels, len(distinct), groups, class_mean=False)
         areas = np.concatenate([fractions_of_image(b.normalized()) for b in boxes])[valid]
         add_size_breakdown(result, better, tied, areas, groups, len(distinct))

@@ -50,7 +50,7 @@ def retrieve(
     kept = np.flatnonzero(valid)
     owner = np.concatenate([np.full(len(captions[i]), row) for row, i in enumerate(kept)])
     texts = [text for i in kept for text in captions[i]]
-    text_features = embedder.texts(texts, long=long)
+    text_features = embedder.texts(texts, "long" if long else "short")
     result = Result(task.name, {}, settings={"text": "long" if long else "short"})
     add_retrieval_scores(result, features[torch.from_numpy(kept)], text_features, owner, texts)
     result.data = {

@@ -40,7 +40,7 @@ def region_caption_scores(
         raise ValueError(f"a region is compared with at least two captions; got {len(captions)}.")
     embedder = Embedder(adapter, region_features=region_features, distributed=False, progress=False)
     region, _, _ = embedder.regions([MemoryImage(image)], [Boxes(np.array([box], np.float32))])
-    scores = (embedder.texts(list(captions)) @ region[0]).numpy()
+    scores = (embedder.texts(list(captions), "region") @ region[0]).numpy()
     return (scores - scores.min()) / max(float(scores.max() - scores.min()), 1e-12)
 
 

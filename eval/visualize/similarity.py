@@ -34,8 +34,9 @@ def similarity_maps(adapter: ModelAdapter, image: Image.Image, phrases: Sequence
     adapter.model.eval()
     inputs = _on(adapter.preprocess([to_rgb(image)], squash=True), device)
     dense = normalize(adapter.encode_dense(inputs)[0].float(), dim=-1)  # (h, w, D)
-    tokens = _on(adapter.tokenize(list(phrases), long=False), device)
-    texts = normalize(adapter.encode_texts(tokens, long=False).float(), dim=-1)  # (P, D)
+    kind = "region" if adapter.region_text else "short"
+    tokens = _on(adapter.tokenize(list(phrases), kind), device)
+    texts = normalize(adapter.encode_texts(tokens, kind).float(), dim=-1)  # (P, D)
     adapter.model.train(training)
     return torch.einsum("hwd,pd->phw", dense, texts).cpu().numpy()
 

@@ -44,7 +44,7 @@ class Retrieval:
     def search(self, text: str, length: str, phrase: str, count: int) -> list[tuple[Image.Image, str]]:
         """Heat maps of the best images with their names and cosines."""
         text = clean_text(text, "what you look for")
-        query = self.embedder.texts([text], long=length == LONG)[0]
+        query = self.embedder.texts([text], "long" if length == LONG else "short")[0]
         scores = self.features @ query
         best = scores.topk(min(int(count), len(scores)))
         results = []

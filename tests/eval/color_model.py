@@ -47,10 +47,10 @@ class ColorModel(ModelAdapter):
         self.images_encoded += len(inputs["pixel_values"])
         return inputs["pixel_values"].mean((2, 3))
 
-    def tokenize(self, texts: Sequence[str], long: bool) -> dict:
+    def tokenize(self, texts: Sequence[str], kind: str) -> dict:
         return {"texts": list(texts)}
 
-    def encode_texts(self, inputs: dict, long: bool) -> torch.Tensor:
+    def encode_texts(self, inputs: dict, kind: str) -> torch.Tensor:
         self.texts_encoded += inputs["texts"]
         return torch.stack([self._read(text) for text in inputs["texts"]])
 

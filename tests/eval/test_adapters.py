@@ -26,6 +26,7 @@ from transformers import (
 
 from eval.adapters import (
     CLIPAdapter,
+    FGCLIP2Adapter,
     FGCLIPAdapter,
     ModelAdapter,
     OpenCLIPAdapter,
@@ -35,6 +36,8 @@ from eval.adapters import (
     load_adapter,
 )
 from eval.adapters.longclip import model_from_openai
+from eval.embed import Embedder
+from modeling_fgclip.region_pooling import pool_regions
 from tests.eval.color_model import ColorModel
 
 BOXES = torch.tensor([[[0.1, 0.0, 0.6, 0.9], [0.5, 0.5, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])
@@ -85,12 +88,13 @@ def test_fgclip(tiny_fgclip, tiny_processor, photos):
     regions = tiny_fgclip.get_region_features(pixels, [BOXES[0], BOXES[1, :1]])
     torch.testing.assert_close(adapter.encode_regions(inputs, BOXES)[0], regions[0])
     torch.testing.assert_close(adapter.encode_regions(inputs, BOXES)[1, :1], regions[1])
-    for long in (False, True):
+    for kind in ("short", "long"):
+        long = kind == "long"
         expected = tiny_fgclip.get_text_features(
             tiny_processor(text=TEXTS, long_text=long)["input_ids"], walk_short_pos=not long
         )
         torch.testing.assert_close(
-            adapter.encode_texts(adapter.tokenize(TEXTS, long), long), expected, rtol=1e-4, atol=1e-6
+            adapter.encode_texts(adapter.tokenize(TEXTS, kind), kind), expected, rtol=1e-4, atol=1e-6
         )
     assert adapter.settings()["resolution"] == "32×32"
     require_fingerprint(adapter_for(copy.deepcopy(tiny_fgclip), tiny_processor))
@@ -116,7 +120,7 @@ def test_clip_uses_the_checkpoints_own_preprocessing_and_features(tiny_clip, tin
     output = tiny_clip(**inputs)
     images = adapter.encode_images(adapter.preprocess(photos, squash=False))
     torch.testing.assert_close(nn.functional.normalize(images, dim=-1), output.image_embeds)
-    texts = adapter.encode_texts(adapter.tokenize(TEXTS, False), False)
+    texts = adapter.encode_texts(adapter.tokenize(TEXTS, "short"), "short")
     torch.testing.assert_close(nn.functional.normalize(texts, dim=-1), output.text_embeds)
     squashed = adapter.preprocess(photos, squash=True)["pixel_values"]
     assert squashed.shape == (2, 3, 32, 32)
@@ -159,12 +163,12 @@ def test_siglip(tiny_processor, photos):
     adapter = adapter_for(model, processor)
     assert type(adapter) is SiglipAdapter
     inputs = adapter.preprocess(photos, squash=True)
-    tokens = adapter.tokenize(TEXTS, False)
+    tokens = adapter.tokenize(TEXTS, "short")
     assert tokens["input_ids"].shape == (2, 48)  # padded to the full length, as SigLIP was trained
     output = model(**tokens, **inputs)
     torch.testing.assert_close(nn.functional.normalize(adapter.encode_images(inputs), dim=-1), output.image_embeds)
     torch.testing.assert_close(
-        nn.functional.normalize(adapter.encode_texts(tokens, False), dim=-1), output.text_embeds
+        nn.functional.normalize(adapter.encode_texts(tokens, "short"), dim=-1), output.text_embeds
     )
     vision = model.vision_model
     hidden = vision.encoder.layers[0](vision.embeddings(inputs["pixel_values"]), None)
@@ -192,16 +196,63 @@ def test_siglip2_naflex(tiny_processor, photos):
     native = adapter.preprocess(photos, squash=False)
     assert native["spatial_shapes"].tolist() != [[4, 4], [4, 4]]  # the aspect ratios are kept
     torch.testing.assert_close(adapter.encode_images(native), model.get_image_features(**native).pooler_output)
-    with pytest.raises(ValueError, match="need squashed images"):
+    with pytest.raises(ValueError, match="one by one"):
         adapter.encode_dense(native)
-    squashed = adapter.preprocess(photos, squash=True)
-    assert squashed["spatial_shapes"].tolist() == [[4, 4], [4, 4]]
     vision = model.vision_model
-    hidden = vision.encoder.layers[0](vision.embeddings(squashed["pixel_values"], squashed["spatial_shapes"]), None)
-    tokens = vision.post_layernorm(value_path(vision.encoder.layers[1], hidden))
-    expected = torch.stack([vision.head(tokens[:, i : i + 1]) for i in range(16)], 1)
-    torch.testing.assert_close(adapter.encode_dense(squashed).flatten(1, 2), expected, rtol=1e-4, atol=1e-6)
+    # Regions are read on the image's own grid: of each image alone, whatever is beside it.
+    found = adapter.encode_regions(native, BOXES)
+    for image, (rows, columns) in enumerate(native["spatial_shapes"].tolist()):
+        alone = adapter.preprocess([photos[image]], squash=True)
+        pixels, shapes = alone["pixel_values"], alone["spatial_shapes"]
+        mask = alone["pixel_attention_mask"].bool()
+        hidden = vision.encoder.layers[0](vision.embeddings(pixels, shapes), mask[:, None, None, :])
+        tokens = vision.post_layernorm(value_path(vision.encoder.layers[1], hidden))
+        expected = torch.stack([vision.head(tokens[:, i : i + 1]) for i in range(rows * columns)], 1)
+        dense = expected.unflatten(1, (rows, columns))
+        torch.testing.assert_close(adapter.encode_dense(alone), dense, rtol=1e-4, atol=1e-5)
+        units = BOXES[image : image + 1] * torch.tensor([columns, rows, columns, rows])
+        torch.testing.assert_close(found[image], pool_regions(dense, units)[0], rtol=1e-4, atol=1e-5)
     require_fingerprint(adapter)
+
+
+@torch.no_grad()
+def test_fgclip2(tiny_fgclip2, fgclip2_processor, photos, tmp_path):
+    tiny_fgclip2.boxtext_head.weight.copy_(torch.randn(48, 48))
+    adapter = adapter_for(tiny_fgclip2, fgclip2_processor)
+    assert isinstance(adapter, FGCLIP2Adapter)
+    inputs = adapter.preprocess(photos, squash=True)
+    assert inputs["spatial_shapes"].tolist() == fgclip2_processor(images=photos)["spatial_shapes"].tolist()
+    torch.testing.assert_close(adapter.encode_images(inputs), tiny_fgclip2.get_image_features(**inputs))
+    regions = tiny_fgclip2.get_region_features(**inputs, boxes=[BOXES[0], BOXES[1, :1]])
+    torch.testing.assert_close(adapter.encode_regions(inputs, BOXES)[0], regions[0])
+    torch.testing.assert_close(adapter.encode_regions(inputs, BOXES)[1, :1], regions[1])
+    with pytest.raises(ValueError, match="one by one"):
+        adapter.encode_dense(inputs)
+    alone = adapter.preprocess(photos[:1], squash=True)
+    dense = tiny_fgclip2.get_image_dense_features(**alone)[0]
+    torch.testing.assert_close(adapter.encode_dense(alone)[0], dense)
+    for kind, walk_type in (("short", "short"), ("long", "long"), ("region", "box")):
+        ids = fgclip2_processor(text=TEXTS, long_text=kind == "long")["input_ids"]
+        expected = tiny_fgclip2.get_text_features(ids, walk_type=walk_type)
+        found = adapter.encode_texts(adapter.tokenize(TEXTS, kind), kind)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    require_fingerprint(adapter)
+    tiny_fgclip2.save_pretrained(tmp_path)
+    fgclip2_processor.save_pretrained(tmp_path)
+    assert isinstance(load_adapter(str(tmp_path)), FGCLIP2Adapter)
+
+
+@torch.no_grad()
+def test_region_texts_are_asked_for_by_their_kind(tiny_fgclip2, fgclip2_processor, color_model):
+    """The embedder keeps a phrase and a caption of the same words apart exactly if the model does."""
+    tiny_fgclip2.boxtext_head.weight.copy_(torch.randn(48, 48))
+    embedder = Embedder(adapter_for(tiny_fgclip2, fgclip2_processor), progress=False)
+    short, region = embedder.texts(TEXTS), embedder.texts(TEXTS, "region")
+    assert (short - region).abs().max() > 0.1
+    plain = Embedder(color_model, progress=False)
+    plain.texts(TEXTS)
+    plain.texts(TEXTS, "region")
+    assert sorted(color_model.texts_encoded) == sorted(TEXTS)
 
 
 def openai_state(clip: CLIPModel, second_table: bool) -> dict[str, torch.Tensor]:
@@ -262,13 +313,13 @@ def test_longclip_checkpoint_in_its_original_layout(long_clip, tiny_processor, p
     assert adapter.long_text
     assert adapter.settings()["architecture"] == "Long-CLIP"
     texts = [*TEXTS, "word " * 60]  # beyond 77 tokens
-    mine, theirs = adapter.tokenize(texts, True), CLIPAdapter(long_clip, tiny_processor)
+    mine, theirs = adapter.tokenize(texts, "long"), CLIPAdapter(long_clip, tiny_processor)
     assert mine["input_ids"].shape[1] == 242
     # The ids of the original vocabulary's end differ from the tiny tokenizer's, so the ends are set as the tests need.
     adapter.model.text_model.eos_token_id = adapter.model.config.text_config.eos_token_id = (
         long_clip.config.text_config.eos_token_id
     )
-    torch.testing.assert_close(adapter.encode_texts(mine, True), theirs.encode_texts(mine, True))
+    torch.testing.assert_close(adapter.encode_texts(mine, "long"), theirs.encode_texts(mine, "long"))
     inputs = adapter.preprocess(photos, squash=True)
     torch.testing.assert_close(adapter.encode_dense(inputs), theirs.encode_dense(inputs))
     require_fingerprint(adapter)
@@ -298,7 +349,7 @@ def test_load_adapter_chooses_by_config(tiny_checkpoint, tiny_clip, tiny_process
     ):
         load_adapter(str(tmp_path / "clip"))
     (tmp_path / "clip/config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="of type 'bert'; there are adapters for fgclip, clip"):
+    with pytest.raises(ValueError, match="of type 'bert'; there are adapters for fgclip, fgclip2, clip"):
         load_adapter(str(tmp_path / "clip"))
     with pytest.raises(ValueError, match="neither a folder with"):
         load_adapter(str(tmp_path / "nothing"))

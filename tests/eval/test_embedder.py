@@ -54,7 +54,7 @@ def test_texts_are_deduplicated_within_and_across_calls(color_model):
     embedder.texts(["blue", "green"])
     assert sorted(color_model.texts_encoded) == ["blue", "green", "red"]
     torch.testing.assert_close(first, torch.stack([unit("red"), unit("blue"), unit("red")]))
-    embedder.texts(["red"], long=True)  # long text is another path
+    embedder.texts(["red"], "long")  # long text is another path
     assert len(color_model.texts_encoded) == 4
     with pytest.raises(ValueError, match="1 texts are empty"):
         embedder.texts(["red", "  "])
