@@ -57,7 +57,7 @@ class FGCLIP2Processor(ProcessorMixin):
         """Prepares what it is given for [`FGCLIP2Model`].
 
         Args:
-            images: an image or a list of N.
+            images: an image or a list of N: PIL images, arrays, tensors, paths or URLs.
             text: a text or a list of M, English or Chinese.
             boxes: xyxy boxes of the images: for one image K boxes, for a list of images a list of N times K_i boxes.
             long_text: whether the texts are long captions (up to 196 tokens). Longer texts are cut; one more than four
@@ -97,7 +97,7 @@ class FGCLIP2Processor(ProcessorMixin):
             raise ValueError("Received long_text and region_text; a text has one head, phrases of regions are short.")
         batch: dict[str, Any] = {}
         if text is not None:
-            encoded = self.encode_texts([text] if isinstance(text, str) else text, long_text, refuse_far_over=True)
+            encoded = self.encode_texts(check_texts(text), long_text, refuse_far_over=True)
             length = self._text_length(long_text) if padding == "max_length" else max(map(len, encoded))
             batch["input_ids"] = pad_ids(encoded, length, self.tokenizer.pad_token_id)
             if long_text or region_text:
@@ -116,7 +116,7 @@ class FGCLIP2Processor(ProcessorMixin):
         self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
     ) -> list[list[int]]:
         """Token ids of each text, lower-cased and cut to its limit, without padding."""
-        check_texts(texts)
+        texts = check_texts(texts)
         limit = self._text_length(long_text)
         lowered = [text.lower() for text in texts]
         encoded = self._tokenize(lowered, truncation=True, max_length=limit)
