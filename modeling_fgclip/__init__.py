@@ -14,6 +14,7 @@ from transformers import (
 
 # Not from the top, where transformers 5.17 hides it without torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_fgclip import FGCLIPConfig, FGCLIPTextConfig
 from .configuration_fgclip2 import FGCLIP2Config, FGCLIP2TextConfig, FGCLIP2VisionConfig
@@ -23,6 +24,7 @@ from .modeling_fgclip import FGCLIPModel
 from .modeling_fgclip2 import FGCLIP2Model
 from .output import FGCLIPOutput
 from .packed_text import PackedTexts, pack_texts
+from .pipeline_fgclip import TASK, RegionClassificationPipeline
 from .processing_fgclip import FGCLIPProcessor
 from .processing_fgclip2 import FGCLIP2Processor
 
@@ -36,6 +38,8 @@ for config_class, model_class, processor_class in (
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
         auto_class.register(config_class, model_class, exist_ok=True)
     AutoProcessor.register(config_class, processor_class, exist_ok=True)
+if TASK not in PIPELINE_REGISTRY.supported_tasks:
+    PIPELINE_REGISTRY.register_pipeline(TASK, RegionClassificationPipeline, pt_model=AutoModel, type="multimodal")
 AutoImageProcessor.register(FGCLIP2Config, slow_image_processor_class=FGCLIP2ImageProcessor, exist_ok=True)
 
 __all__ = [

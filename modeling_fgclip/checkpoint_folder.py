@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds beside weights, so that other tools load it: pipeline, sentence-transformers.
+"""Checkpoint folders: which files belong to one, and the completion of one that older code wrote.
 
 Stays here: it does not travel with checkpoints.
 """
@@ -10,38 +10,8 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from . import pipeline_fgclip
 from .family import FAMILIES, Family
-
-CUSTOM_PIPELINES = {
-    pipeline_fgclip.TASK: {
-        "impl": f"pipeline_fgclip.{pipeline_fgclip.RegionClassificationPipeline.__name__}",
-        "pt": ["AutoModel"],
-        "type": "multimodal",
-    }
-}
-
-# sentence-transformers asks the model for these methods and normalizes what they return.
-SENTENCE_TRANSFORMERS = {
-    "modules.json": [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
-        {
-            "idx": 1,
-            "name": "1",
-            "path": "1_Normalize",
-            "type": "sentence_transformers.base.modules.normalize.Normalize",
-        },
-    ],
-    "sentence_bert_config.json": {
-        "transformer_task": "feature-extraction",
-        "modality_config": {
-            "text": {"method": "get_text_features", "method_output_name": None},
-            "image": {"method": "get_image_features", "method_output_name": None},
-        },
-        "module_output_name": "sentence_embedding",
-    },
-    "config_sentence_transformers.json": {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
-}
+from .integrations import CUSTOM_PIPELINES, sentence_transformers_files, write_sentence_transformers
 
 
 def code_files(family: Family) -> list[Path]:
@@ -70,7 +40,7 @@ def family_in(folder: str | Path) -> Family:
 
 
 def add_integrations(folder: str | Path) -> None:
-    """Completes a folder written by `save_pretrained`: remote code, the region pipeline, sentence-transformers' files.
+    """Gives a folder the remote code, the region pipeline and sentence-transformers' files of this version.
 
     Raises:
         ValueError: where there is no configuration of FG-CLIP or FG-CLIP 2.
@@ -82,8 +52,7 @@ def add_integrations(folder: str | Path) -> None:
     write_json(config_file, {**config, "custom_pipelines": CUSTOM_PIPELINES})
     for file in code_files(family):
         shutil.copyfile(file, folder / file.name)
-    for name, content in SENTENCE_TRANSFORMERS.items():
-        write_json(folder / name, content)
+    write_sentence_transformers(folder, family.model_type)
 
 
 def repository_files(folder: str | Path) -> list[str]:
@@ -92,6 +61,7 @@ def repository_files(folder: str | Path) -> list[str]:
     Weights as safetensors (and their index), configurations, tokenizer, remote code; no pickle, no optimizer state,
     no logs, no sub-folders.
     """
+    family = family_in(folder)
     allowed = {
         "config.json",
         "processor_config.json",
@@ -104,8 +74,8 @@ def repository_files(folder: str | Path) -> list[str]:
         "vocab.json",
         "merges.txt",
         "README.md",
-        *SENTENCE_TRANSFORMERS,
-        *(file.name for file in code_files(family_in(folder))),
+        *sentence_transformers_files(family.model_type),
+        *(file.name for file in code_files(family)),
     }
     names = [path.name for path in Path(folder).iterdir() if path.is_file()]
     return sorted(

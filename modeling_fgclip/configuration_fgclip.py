@@ -9,6 +9,8 @@ try:
 except ImportError as error:
     raise ImportError("FG-CLIP needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
 
+from .integrations import CUSTOM_PIPELINES, take_pipelines
+
 # What a folder written by `save_pretrained` tells the Auto classes to load.
 AUTO_MAP = {
     "AutoConfig": "configuration_fgclip.FGCLIPConfig",
@@ -72,10 +74,14 @@ class FGCLIPConfig(CLIPConfig):
         self.text_config = _sub_config(FGCLIPTextConfig, self.text_config, text_overrides)
         self.vision_config = _sub_config(CLIPVisionConfig, self.vision_config, vision_overrides)
         # Past CLIPConfig, which in transformers 5.17 would turn the text configuration into CLIP's own.
+        take_pipelines(self, kwargs)
         super(CLIPConfig, self).__post_init__(**kwargs)
         self.auto_map = dict(AUTO_MAP)
         if self.roi_pooling_size < 1:
             raise ValueError(f"roi_pooling_size must be at least 1, got {self.roi_pooling_size}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": CUSTOM_PIPELINES}
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,6 +12,8 @@ try:
 except ImportError as error:
     raise ImportError("FG-CLIP 2 needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
 
+from .integrations import CUSTOM_PIPELINES, take_pipelines
+
 # What a folder written by `save_pretrained` tells the Auto classes to load.
 AUTO_MAP = {
     "AutoConfig": "configuration_fgclip2.FGCLIP2Config",
@@ -111,6 +113,7 @@ class FGCLIP2Config(Siglip2Config):
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _sub_config(FGCLIP2TextConfig, self.text_config)
         self.vision_config = _sub_config(FGCLIP2VisionConfig, self.vision_config)
+        take_pipelines(self, kwargs)
         # Past Siglip2Config, which in transformers 5.17 would turn the sub-configurations into SigLIP's own.
         super(Siglip2Config, self).__post_init__(**kwargs)
         self.auto_map = dict(AUTO_MAP)
@@ -129,6 +132,9 @@ class FGCLIP2Config(Siglip2Config):
             raise ValueError(
                 f"vision_config.num_patches must be a square number (published: 256), got {self.vision_config.num_patches}."
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": CUSTOM_PIPELINES}
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ from .boxes import check_boxes, pad_boxes
 from .checked_loading import CheckedLoading
 from .configuration_fgclip import FGCLIPConfig
 from .initialization import InitializedAsTransformers
+from .integrations import SavesWhole
 from .output import FGCLIPOutput
 from .packed_text import PackedTexts
 from .region_pooling import pool_regions
@@ -30,7 +31,7 @@ COPIED_TEMPERATURES = {"logit_scale_finegraind": "logit_scale", "logit_scale_har
 COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
 
 
-class FGCLIPModel(CheckedLoading, InitializedAsTransformers, CLIPModel):
+class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPModel):
     """FG-CLIP dual encoder.
 
     Loads its own checkpoints, published FG-CLIP ones, and any transformers CLIP checkpoint, whose positions are then

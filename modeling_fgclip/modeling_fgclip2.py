@@ -11,6 +11,7 @@ from .checked_loading import CheckedLoading
 from .configuration_fgclip2 import FGCLIP2Config
 from .full_texts import TEXT_KINDS, FullTexts, text_kind
 from .initialization import InitializedAsTransformers
+from .integrations import SavesWhole
 from .naflex_vision import FGCLIP2PoolingHead, FGCLIP2VisionModel
 from .output import FGCLIPOutput
 from .region_pooling import pool_ragged_regions
@@ -39,7 +40,7 @@ COPIED = {
 }
 
 
-class FGCLIP2Model(CheckedLoading, InitializedAsTransformers, Siglip2Model):
+class FGCLIP2Model(CheckedLoading, SavesWhole, InitializedAsTransformers, Siglip2Model):
     """FG-CLIP 2 dual encoder.
 
     Loads its own checkpoints, published FG-CLIP 2 ones, and any SigLIP 2 NaFlex checkpoint, whose positions are then

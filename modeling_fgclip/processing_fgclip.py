@@ -13,7 +13,7 @@ from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKw
 
 from .boxes import boxes_of_images, image_size
 from .image_input import images_of
-from .text_checks import check_length, check_texts, read_literally
+from .text_checks import check_length, check_texts, read_literally, set_lengths
 
 try:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -231,6 +231,11 @@ class FGCLIPProcessor(ProcessorMixin):
                 "Received an image as text: since transformers 5 the order is processor(images, text). Name the "
                 "arguments: processor(text=…, images=…)."
             )
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """`ProcessorMixin.save_pretrained`; the tokenizer's file truncates at short text and pads."""
+        set_lengths(self.tokenizer, self.short_text_length)
+        return super().save_pretrained(save_directory, **kwargs)
 
     def _text_length(self, long_text: bool) -> int:
         return self.long_text_length if long_text else self.short_text_length

@@ -1,6 +1,7 @@
 """Processor of FG-CLIP 2: images at their own aspect and patch budget, short, region and long text, boxes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
@@ -10,7 +11,7 @@ from .boxes import boxes_of_images, image_size
 from .full_texts import pad_ids
 from .image_input import images_of
 from .image_processing_fgclip2 import IMAGE_INPUTS, as_fgclip2
-from .text_checks import check_length, check_texts, read_literally
+from .text_checks import check_length, check_texts, read_literally, set_lengths
 
 
 class FGCLIP2Processor(ProcessorMixin):
@@ -128,6 +129,11 @@ class FGCLIP2Processor(ProcessorMixin):
 
     def _tokenize(self, texts: list[str], **settings: Any) -> list[list[int]]:
         return self.tokenizer(texts, padding=False, **settings)["input_ids"]
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """`ProcessorMixin.save_pretrained`; the tokenizer's file truncates at short text and pads."""
+        set_lengths(self.tokenizer, self.short_text_length)
+        return super().save_pretrained(save_directory, **kwargs)
 
     def _text_length(self, long_text: bool) -> int:
         return self.long_text_length if long_text else self.short_text_length

@@ -11,10 +11,11 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from .checkpoint_folder import CUSTOM_PIPELINES, SENTENCE_TRANSFORMERS, code_files, write_json
+from .checkpoint_folder import code_files, write_json
 from .configuration_fgclip import FGCLIPConfig
 from .configuration_fgclip2 import FGCLIP2Config
 from .family import FGCLIP2, family_of
+from .integrations import CUSTOM_PIPELINES, write_sentence_transformers
 from .modeling_fgclip import FGCLIPModel
 from .modeling_fgclip2 import TEMPERATURES, FGCLIP2Model
 from .processing_fgclip import FGCLIPProcessor
@@ -169,6 +170,5 @@ def write_code(source: Path, output: Path) -> list[str]:
         shutil.copyfile(file, output / file.name)
     config |= {"auto_map": {**config.get("auto_map", {}), **family.auto_map}, "custom_pipelines": CUSTOM_PIPELINES}
     write_json(output / "config.json", config)
-    for name, content in SENTENCE_TRANSFORMERS.items():
-        write_json(output / name, content)
+    write_sentence_transformers(output, family.model_type)
     return sorted(path.name for path in output.iterdir())

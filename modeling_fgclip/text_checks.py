@@ -17,6 +17,13 @@ def read_literally(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def set_lengths(tokenizer: Any, limit: int) -> None:
+    """Sets truncation and padding in the tokenizer's file, for those who read it without transformers."""
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(limit)
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+
+
 def check_texts(texts: str | Iterable[str]) -> list[str]:
     """The texts as a list; one text becomes a list of one.
 
@@ -52,4 +59,4 @@ def check_length(tokens: int, limit: int, long_limit: int) -> None:
         raise ValueError(f"Received a text of {tokens} tokens, far over the {limit} that are read. {advice}")
 
 
-__all__ = ["FAR_OVER", "check_length", "check_texts", "read_literally"]
+__all__ = ["FAR_OVER", "check_length", "check_texts", "read_literally", "set_lengths"]
