@@ -1,115 +1,211 @@
-"""Exports the image, text and region encoder to ONNX and torch.export, with dynamic sizes, and checks that they agree.
+"""Exports the encoders to ONNX and torch.export, with dynamic sizes, and checks that they agree with PyTorch.
 
     python -m modeling_fgclip.export user/my-fgclip --output exported
+    python -m modeling_fgclip.export user/my-fgclip --output exported --precision fp32 fp16 int8
     python -m modeling_fgclip.export outputs/stage2 --output exported --format torch
 
-Writes image_encoder.onnx, text_encoder.onnx and region_encoder.onnx (or .pt2), and the processor's files beside them.
-Batch, text length, number of boxes, height and width are free (height and width in multiples of the patch size).
-Images are prepared as by the processor; embeddings come out L2-normalized.
+Writes onnx/text_model.onnx, vision_model.onnx, dense_model.onnx and region_model.onnx under the names that
+transformers.js reads (with `_fp16`, `_quantized` for the smaller ones), and the tokenizer's, preprocessing's and model's
+JSON beside them; --format torch writes .pt2 files instead. Batch, text length, number of boxes, height and width are free
+(height and width in multiples of the patch size). Images are prepared as by the processor; embeddings come out
+L2-normalized.
 """
 
 import argparse
+import contextlib
+import json
+import logging
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from .export_encoders import Encoder, check_inputs, encoders
+from .family import family_of
 from .modeling_fgclip import FGCLIPModel
 from .processing_fgclip import FGCLIPProcessor
 
 # Of normalized embeddings, which are at most 1.
 TOLERANCE = 1e-4
+MIN_COSINE = 0.99
 FORMATS = ("onnx", "torch")
-Runner = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+# What transformers.js calls the files of each.
+PRECISIONS = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}
+# ONNX files take what other tools pass; torch.export's take the choice of long text as an input.
+ENCODERS = {"onnx": ("image", "dense", "region", "text_by_length"), "torch": ("image", "dense", "region", "text")}
+Runner = Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]]
 
 
-def export(checkpoint: str, output: Path, formats: Sequence[str] = ("onnx",), **kwargs: str) -> dict[str, float]:
+@dataclass
+class Exported:
+    """What was written.
+
+    Attributes:
+        differences: file → largest difference of a component from PyTorch's, over inputs of other sizes than the exported
+            example's.
+        cosines: file of float16 or int8 → smallest cosine to PyTorch's.
+    """
+
+    differences: dict[str, float] = field(default_factory=dict)
+    cosines: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{', '.join(self.differences)}: largest difference from PyTorch {max(self.differences.values()):.1e}"
+        ]
+        for precision, suffix in PRECISIONS.items():
+            found = {name: value for name, value in self.cosines.items() if suffix and name.endswith(f"{suffix}.onnx")}
+            if found:
+                lines.append(f"{precision}: {', '.join(found)}: cosine to PyTorch at least {min(found.values()):.5f}")
+        return "\n".join(lines)
+
+
+def export(
+    checkpoint: str,
+    output: Path,
+    formats: Sequence[str] = ("onnx",),
+    precisions: Sequence[str] = ("fp32",),
+    long_text: bool = False,
+    **kwargs: str,
+) -> Exported:
     """Exports and checks.
 
     Args:
-        checkpoint: folder or Hub id.
+        checkpoint: folder or Hub id of an FG-CLIP.
         formats: "onnx" and "torch".
+        precisions: of the ONNX files: "fp32", which the others are made of, "fp16", "int8" (weights, dynamic).
+        long_text: also write onnx/long_text_model.onnx, which reads texts of any length as long text; text_model.onnx
+            does so where they have more than 77 tokens.
         kwargs: passed on to `from_pretrained` (`revision`).
 
-    Returns:
-        file name → largest difference of an embedding's component from PyTorch's, over inputs of other sizes than the
-        exported example's.
     Raises:
-        ValueError: without the packages that ONNX needs, and if an export does not agree with PyTorch.
+        ValueError: without the packages that ONNX needs, for another model than FG-CLIP, and if an export does not agree
+            with PyTorch.
     """
-    unknown = set(formats) - set(FORMATS)
-    if unknown:
-        raise ValueError(f"Received the formats {sorted(unknown)}; exports are made as {' or '.join(FORMATS)}.")
+    for name, received, known in (("formats", formats, FORMATS), ("precisions", precisions, PRECISIONS)):
+        if unknown := set(received) - set(known):
+            raise ValueError(f"Received the {name} {sorted(unknown)}; exports are made as {', '.join(known)}.")
     if "onnx" in formats:
         _require_onnx()
+    family = family_of(checkpoint, **kwargs)
+    if family.model_type != "fgclip":
+        raise ValueError(f"{checkpoint} is an {family.name}; only FG-CLIP is exported.")
     model = FGCLIPModel.from_pretrained(checkpoint, dtype=torch.float32, **kwargs).eval()
     output.mkdir(parents=True, exist_ok=True)
-    differences = {}
-    for encoder in encoders(model):
-        # Traced once for both formats.
-        program = torch.export.export(
-            encoder.module, (), encoder.inputs, dynamic_shapes=encoder.dynamic_shapes, strict=False
-        )
-        for kind in formats:
-            path = output / f"{encoder.name}_encoder.{'onnx' if kind == 'onnx' else 'pt2'}"
-            runner = _write_onnx(encoder, program, path) if kind == "onnx" else _write_torch(program, path)
-            differences[path.name] = _difference(encoder, model, runner)
-    wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
+    exported = Exported()
+    wanted = {name for kind in formats for name in ENCODERS[kind]} | ({"long_text"} if long_text else set())
+    with _quiet():
+        for encoder in encoders(model):
+            if encoder.name not in wanted:
+                continue
+            # Traced once for both formats.
+            program = torch.export.export(
+                encoder.module, (), encoder.inputs, dynamic_shapes=encoder.dynamic_shapes, strict=False
+            )
+            if "torch" in formats and encoder.name in ENCODERS["torch"]:
+                path = output / f"{encoder.name}_encoder.pt2"
+                exported.differences[path.name] = _compare(encoder, model, _write_torch(program, path))[0]
+            if "onnx" in formats and encoder.name in (*ENCODERS["onnx"], "long_text"):
+                path = output / "onnx" / f"{encoder.file}.onnx"
+                path.parent.mkdir(exist_ok=True)
+                exported.differences[f"onnx/{path.name}"] = _compare(
+                    encoder, model, _write_onnx(encoder, program, path)
+                )[0]
+                for precision in precisions if encoder.name != "region" else ():  # which has no weights
+                    if precision != "fp32":
+                        smaller = path.with_name(f"{encoder.file}{PRECISIONS[precision]}.onnx")
+                        _make_smaller(path, smaller, precision)
+                        exported.cosines[f"onnx/{smaller.name}"] = _compare(
+                            encoder, model, _session(encoder, smaller)
+                        )[1]
+    wrong = {name: value for name, value in exported.differences.items() if not value <= TOLERANCE}
+    wrong |= {name: value for name, value in exported.cosines.items() if not value >= MIN_COSINE}
     if wrong:
         raise ValueError(
-            f"The export does not agree with PyTorch (largest difference, tolerance {TOLERANCE}): {wrong}. Do not use these "
-            "files; report it with the versions of torch, onnx, onnxscript and onnxruntime."
+            f"The export does not agree with PyTorch (largest difference {TOLERANCE}, smallest cosine {MIN_COSINE}): {wrong}. "
+            "Do not use these files. A small cosine of float16 is an overflow: leave that precision out. Report any other "
+            "with the versions of torch, onnx, onnxscript and onnxruntime."
         )
-    _save_processor(checkpoint, output, **kwargs)
-    return differences
+    _save_settings(checkpoint, model, output, **kwargs)
+    return exported
 
 
 def _write_onnx(encoder: Encoder, program: torch.export.ExportedProgram, path: Path) -> Runner:
-    import onnxruntime
-
     exported = torch.onnx.export(
         program,
         (),
         kwargs=encoder.inputs,
         input_names=list(encoder.inputs),
-        output_names=[encoder.output],
+        output_names=list(encoder.outputs),
         dynamic_shapes=encoder.dynamic_shapes,
         dynamo=True,
         verbose=False,
     )
     exported.save(path, external_data=_is_large(encoder))
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return _session(encoder, path)
 
-    def run(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        (result,) = session.run([encoder.output], {name: tensor.numpy() for name, tensor in inputs.items()})
-        return torch.from_numpy(result)
+
+def _session(encoder: Encoder, path: Path) -> Runner:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+    def run(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        results = session.run(list(encoder.outputs), {name: tensor.numpy() for name, tensor in inputs.items()})
+        return [torch.from_numpy(result) for result in results]
 
     return run
+
+
+def _make_smaller(path: Path, smaller: Path, precision: str) -> None:
+    """float16 weights and computation, or int8 weights with activations quantized as they come."""
+    import onnx
+
+    if precision == "fp16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        # Inputs and outputs stay float32, and so do the sums that overflow.
+        onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), smaller)
+        return
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(path)
+    del model.graph.value_info[:]  # shapes of weights that are about to be transposed
+    quantize_dynamic(
+        model, smaller, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+    )
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path) -> Runner:
     torch.export.save(program, path)
     module = program.module()
-    return lambda inputs: module(**inputs)
+
+    def run(inputs: dict[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+        result = module(**inputs)
+        return result if isinstance(result, (tuple, list)) else (result,)
+
+    return run
 
 
-def _difference(encoder: Encoder, model: FGCLIPModel, runner: Runner) -> float:
-    """Largest difference from the model's own methods, which the exported modules do not share in full."""
-    worst = 0.0
+def _compare(encoder: Encoder, model: FGCLIPModel, runner: Runner) -> tuple[float, float]:
+    """Largest difference from, and smallest cosine to, the model's own methods, which the modules do not share in full."""
+    difference, cosine = 0.0, 1.0
     for inputs in check_inputs(encoder, model):
         with torch.no_grad():
-            if encoder.name == "image":
-                expected = model.get_image_features(**inputs)
-            elif encoder.name == "text":
-                expected = model.get_text_features(inputs["input_ids"], walk_short_pos=~inputs["long_text"])
-            else:
-                expected = model.get_region_features(**inputs)
-            difference = runner(inputs) - torch.nn.functional.normalize(expected, dim=-1)
-        worst = max(worst, difference.abs().nan_to_num(nan=torch.inf).max().item())
-    return worst
+            pairs = list(zip(runner(inputs), encoder.expected(inputs), strict=True))
+        for found, expected in pairs:
+            largest = (found - expected).abs().nan_to_num(nan=torch.inf).max().item()
+            difference = max(difference, largest / max(1.0, expected.abs().max().item()))
+            smallest = torch.nn.functional.cosine_similarity(found, expected, dim=-1).nan_to_num(nan=-1).min().item()
+            cosine = min(cosine, smallest)
+    return difference, cosine
 
 
 def _is_large(encoder: Encoder) -> bool:
@@ -117,8 +213,12 @@ def _is_large(encoder: Encoder) -> bool:
     return sum(p.numel() * p.element_size() for p in encoder.module.parameters()) > 1.8e9
 
 
-def _save_processor(checkpoint: str, output: Path, **kwargs: str) -> None:
-    """Tokenizer and preprocessing settings, for users of other languages; no code."""
+def _save_settings(checkpoint: str, model: FGCLIPModel, output: Path, **kwargs: str) -> None:
+    """Tokenizer, preprocessing and model settings, for users of other languages; no code."""
+    config = {**model.config.to_dict(), "model_type": "clip", "architectures": ["CLIPModel"]}
+    for name in ("auto_map", "custom_pipelines"):
+        config.pop(name)
+    (output / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     try:
         processor = FGCLIPProcessor.from_pretrained(checkpoint, **kwargs)
     except OSError:
@@ -126,8 +226,32 @@ def _save_processor(checkpoint: str, output: Path, **kwargs: str) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         processor.save_pretrained(folder)
-        for file in Path(folder).glob("*.json"):
+        for file in Path(folder).glob("tokenizer*.json"):
             (output / file.name).write_bytes(file.read_bytes())
+    settings = {**processor.image_processor.to_dict(), "image_processor_type": "CLIPImageProcessor"}
+    (output / "preprocessor_config.json").write_text(
+        json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the dozens of lines that a sound export logs; whatever is wrong with one is measured afterwards."""
+    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnx", "root", None)
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    verbosity = transformers_logging.get_verbosity()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            transformers_logging.set_verbosity_error()
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            transformers_logging.set_verbosity(verbosity)
 
 
 def _require_onnx() -> None:
@@ -151,12 +275,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="folder or Hub id")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--format", choices=(*FORMATS, "both"), default="onnx")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, default=["fp32"], help="of ONNX files (default: fp32 alone)"
+    )
+    parser.add_argument("--long_text", action="store_true", help="also write onnx/long_text_model.onnx")
     parser.add_argument("--revision", help="revision of the checkpoint on the Hub")
     args = parser.parse_args(arguments)
     formats = FORMATS if args.format == "both" else (args.format,)
     source = {"revision": args.revision} if args.revision else {}
-    for name, difference in export(args.checkpoint, args.output, formats, **source).items():
-        print(f"{args.output / name}: largest difference from PyTorch {difference:.1e}")
+    transformers_logging.disable_progress_bar()
+    print(f"{args.output}: {export(args.checkpoint, args.output, formats, args.precision, args.long_text, **source)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The three encoders as exportable modules: tensors in, normalized embeddings out, no Python decisions in between.
+"""The encoders as exportable modules: tensors in, normalized embeddings out, no Python decisions in between.
 
 Stays here: it does not travel with checkpoints.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from .modeling_fgclip import FGCLIPModel
+from .region_pooling import pool_regions
 
 
 class AnySizeEmbeddings(nn.Module):
@@ -47,6 +49,31 @@ class ImageEncoder(nn.Module):
         return F.normalize(self.model.get_image_features(pixel_values), dim=-1)
 
 
+class DenseEncoder(nn.Module):
+    """pixel_values (N, 3, height, width) → dense_map (N, rows, columns, D), not normalized, and image_embeds (N, D)."""
+
+    def __init__(self, model: FGCLIPModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        vision = self.model.vision_model
+        trunk = vision.trunk(pixel_values)
+        image_embeds = F.normalize(self.model.visual_projection(vision.pool(trunk)), dim=-1)
+        return self.model._dense_map(pixel_values, trunk), image_embeds
+
+
+class RegionEncoder(nn.Module):
+    """dense_map, boxes (N, K, 4) normalized xyxy → region_embeds (N, K, D); zeros for padding. It has no weights."""
+
+    def __init__(self, model: FGCLIPModel):
+        super().__init__()
+        self.pool = model._pool_map
+
+    def forward(self, dense_map: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.pool(dense_map, boxes), dim=-1)
+
+
 class TextEncoder(nn.Module):
     """input_ids (M, L) padded with the end token, long_text (M,) bool → text_embeds (M, D)."""
 
@@ -58,17 +85,15 @@ class TextEncoder(nn.Module):
         return F.normalize(self.model.get_text_features(input_ids, walk_short_pos=~long_text), dim=-1)
 
 
-class RegionEncoder(nn.Module):
-    """pixel_values (N, 3, height, width), boxes (N, K, 4) normalized xyxy → region_embeds (N, K, D); zeros for padding."""
+class FixedTextEncoder(nn.Module):
+    """input_ids (M, L) → text_embeds (M, D), of long texts, or of texts that are long where they have over 77 tokens."""
 
-    def __init__(self, model: FGCLIPModel):
+    def __init__(self, model: FGCLIPModel, walk_short_pos: bool | None):
         super().__init__()
-        self.model = model
+        self.model, self.walk_short_pos = model, walk_short_pos
 
-    def forward(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        # `get_region_features` and `forward` count images and boxes in Python, which would fix their numbers.
-        trunk = self.model.vision_model.trunk(pixel_values)
-        return F.normalize(self.model._pool_regions(pixel_values, trunk, boxes), dim=-1)
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.model.get_text_features(input_ids, walk_short_pos=self.walk_short_pos), dim=-1)
 
 
 @dataclass
@@ -76,53 +101,116 @@ class Encoder:
     """An encoder with what its export needs.
 
     Attributes:
+        file: the name under which it is written.
         inputs: name → example; its dynamic sides are larger than 1, or export would fix them.
         dynamic_shapes: a dictionary of dynamic sides for each input.
-        output: name of the result.
+        outputs: names of the results.
+        expected: inputs → what the model's own methods give.
     """
 
     name: str
+    file: str
     module: nn.Module
     inputs: dict[str, torch.Tensor]
     dynamic_shapes: dict[str, dict[int, Dim]]
-    output: str
+    outputs: tuple[str, ...]
+    expected: Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, ...]]
 
 
 def encoders(model: FGCLIPModel) -> list[Encoder]:
-    """The image, text and region encoder of a copy of the model in float32 on the CPU, ready to export."""
-    model = copy.deepcopy(model).float().cpu().eval()
+    """The encoders of a copy of the model in float32 on the CPU, ready to export.
+
+    `text` takes the choice of long text as an input; `text_by_length` and `long_text` take token ids alone, which is
+    what other tools pass.
+    """
+    original = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    model = copy.deepcopy(original)
     model.vision_model.embeddings = AnySizeEmbeddings(model.vision_model.embeddings)
     model.requires_grad_(False)
     patch = model.config.vision_config.patch_size
     images, texts, boxes = Dim("images"), Dim("texts"), Dim("boxes")
-    size = {2: patch * Dim("rows", min=2, max=256), 3: patch * Dim("columns", min=2, max=256)}
+    rows, columns = Dim("rows", min=2, max=256), Dim("columns", min=2, max=256)
     pixel_values = torch.rand(2, 3, 5 * patch, 4 * patch)
+    pixel_sides = {0: images, 2: patch * rows, 3: patch * columns}
     longest = model.config.text_config.max_position_embeddings
     tokens = Dim("tokens", min=3, max=model.config.text_config.max_long_position_embeddings)
     input_ids = torch.full((2, min(9, longest)), model.config.text_config.eos_token_id)
     input_ids[:, :-1] = torch.arange(input_ids.shape[1] - 1)
+    text_sides = {0: texts, 1: tokens}
     some_boxes = torch.tensor([[0.1, 0.1, 0.6, 0.7], [0.0, 0.2, 1.0, 1.0], [0.5, 0.5, 0.9, 0.8]])
+
+    def image_embeds(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return F.normalize(original.get_image_features(inputs["pixel_values"]), dim=-1)
+
+    def text_embeds(inputs: dict[str, torch.Tensor], is_short: bool | torch.Tensor | None) -> torch.Tensor:
+        return F.normalize(original.get_text_features(inputs["input_ids"], walk_short_pos=is_short), dim=-1)
+
+    def dense_map(pixel_values: torch.Tensor) -> torch.Tensor:
+        size = original.vision_model.feature_map_size(pixel_values)
+        return original.get_image_dense_features(pixel_values).unflatten(1, size)
+
+    def region_embeds(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        height, width = inputs["dense_map"].shape[1:3]
+        units = torch.tensor([width, height, width, height])
+        pooled = pool_regions(inputs["dense_map"], inputs["boxes"] * units, original.config.roi_pooling_size)
+        return F.normalize(pooled, dim=-1)
+
+    pixels, pixel_shapes = {"pixel_values": pixel_values}, {"pixel_values": pixel_sides}
+    ids, id_shapes = {"input_ids": input_ids}, {"input_ids": text_sides}
     return [
         Encoder(
             "image",
+            "vision_model",
             ImageEncoder(model),
-            {"pixel_values": pixel_values},
-            {"pixel_values": {0: images, **size}},
-            "image_embeds",
+            pixels,
+            pixel_shapes,
+            ("image_embeds",),
+            lambda inputs: (image_embeds(inputs),),
         ),
         Encoder(
-            "text",
-            TextEncoder(model),
-            {"input_ids": input_ids, "long_text": torch.tensor([False, True])},
-            {"input_ids": {0: texts, 1: tokens}, "long_text": {0: texts}},
-            "text_embeds",
+            "dense",
+            "dense_model",
+            DenseEncoder(model),
+            pixels,
+            pixel_shapes,
+            ("dense_map", "image_embeds"),
+            lambda inputs: (dense_map(inputs["pixel_values"]), image_embeds(inputs)),
         ),
         Encoder(
             "region",
+            "region_model",
             RegionEncoder(model),
-            {"pixel_values": pixel_values, "boxes": some_boxes.expand(2, 3, 4).contiguous()},
-            {"pixel_values": {0: images, **size}, "boxes": {0: images, 1: boxes}},
-            "region_embeds",
+            {"dense_map": torch.rand(2, 5, 4, model.projection_dim), "boxes": some_boxes.expand(2, 3, 4).contiguous()},
+            {"dense_map": {0: images, 1: rows, 2: columns}, "boxes": {0: images, 1: boxes}},
+            ("region_embeds",),
+            lambda inputs: (region_embeds(inputs),),
+        ),
+        Encoder(
+            "text",
+            "text_encoder",
+            TextEncoder(model),
+            {**ids, "long_text": torch.tensor([False, True])},
+            {**id_shapes, "long_text": {0: texts}},
+            ("text_embeds",),
+            lambda inputs: (text_embeds(inputs, ~inputs["long_text"]),),
+        ),
+        Encoder(
+            "text_by_length",
+            "text_model",
+            FixedTextEncoder(model, None),
+            ids,
+            id_shapes,
+            ("text_embeds",),
+            lambda inputs: (text_embeds(inputs, None),),
+        ),
+        Encoder(
+            "long_text",
+            "long_text_model",
+            FixedTextEncoder(model, False),
+            ids,
+            id_shapes,
+            ("text_embeds",),
+            lambda inputs: (text_embeds(inputs, False),),
         ),
     ]
 
@@ -132,19 +220,21 @@ def check_inputs(encoder: Encoder, model: FGCLIPModel, seed: int = 0) -> list[di
     generator = torch.Generator().manual_seed(seed)
     vision, text = model.config.vision_config, model.config.text_config
     patch, side = vision.patch_size, vision.image_size
-    if encoder.name == "text":
-        cases = []
+    cases = []
+    if "input_ids" in encoder.inputs:
         for count, length, is_long in ((1, 4, False), (3, text.max_position_embeddings, False), (2, 100, True)):
             ids = torch.randint(0, text.eos_token_id - 1, (count, length), generator=generator)
             ids[:, -1] = text.eos_token_id
             ids[0, length // 2 :] = text.eos_token_id  # a shorter text, padded
-            cases.append({"input_ids": ids, "long_text": torch.full((count,), is_long)})
+            case = {"input_ids": ids, "long_text": torch.full((count,), is_long)}
+            cases.append({name: case[name] for name in encoder.inputs})
         return cases
-    cases = []
     for count, height, width, boxes in ((1, side, side, 1), (3, side + 2 * patch, side - patch, 4)):
-        case = {"pixel_values": torch.rand(count, 3, height, width, generator=generator)}
         if encoder.name == "region":
             low, high = torch.rand(2, count, boxes, 2, generator=generator).mul(0.4)
-            case["boxes"] = torch.cat([low, 1 - high], dim=-1)
+            shape = (count, height // patch, width // patch, model.projection_dim)
+            case = {"dense_map": torch.randn(shape, generator=generator), "boxes": torch.cat([low, 1 - high], dim=-1)}
+        else:
+            case = {"pixel_values": torch.rand(count, 3, height, width, generator=generator)}
         cases.append(case)
     return cases

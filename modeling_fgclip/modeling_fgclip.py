@@ -393,7 +393,10 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
         return self.visual_projection(self.vision_model.dense(trunk)).unflatten(1, size)  # (N, H, W, D)
 
     def _pool_regions(self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        dense = self._dense_map(pixel_values, trunk)
+        return self._pool_map(self._dense_map(pixel_values, trunk), boxes)
+
+    def _pool_map(self, dense: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """(N, K, D) of a (N, H, W, D) map and (N, K, 4) normalized boxes."""
         height, width = dense.shape[1:3]
         # Not a tensor of the four sides, which would fix them when exported.
         boxes = torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)

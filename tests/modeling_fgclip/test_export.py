@@ -24,8 +24,8 @@ def test_positions_are_resampled_as_in_the_model(golden_model, golden):
 
 
 def test_torch_export(checkpoint, tmp_path):
-    differences = export(str(checkpoint), tmp_path / "out", ["torch"])
-    assert set(differences) == {"image_encoder.pt2", "text_encoder.pt2", "region_encoder.pt2"}
+    differences = export(str(checkpoint), tmp_path / "out", ["torch"]).differences
+    assert set(differences) == {f"{name}_encoder.pt2" for name in ("image", "dense", "region", "text")}
     assert max(differences.values()) < 1e-5
     program = torch.export.load(tmp_path / "out" / "image_encoder.pt2")
     pixels = torch.rand(5, 3, 48, 80)
@@ -36,20 +36,32 @@ def test_torch_export(checkpoint, tmp_path):
 
 
 def test_onnx(checkpoint, tmp_path, capsys):
+    """The region encoder on the dense encoder's map, and both text encoders."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
     pytest.importorskip("onnxscript", reason="needs the extra export")
-    main([str(checkpoint), "--output", str(tmp_path / "out")])
-    assert capsys.readouterr().out.count("largest difference from PyTorch") == 3
+    main([str(checkpoint), "--output", str(tmp_path / "out"), "--long_text"])
+    assert capsys.readouterr().out.count("largest difference from PyTorch") == 1
     assert (tmp_path / "out" / "tokenizer.json").is_file()
     model = FGCLIPModel.from_pretrained(checkpoint).eval()
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "region_encoder.onnx")
+
+    def run(name: str, **inputs: torch.Tensor) -> list[torch.Tensor]:
+        session = onnxruntime.InferenceSession(tmp_path / "out" / "onnx" / f"{name}.onnx")
+        return [torch.from_numpy(x) for x in session.run(None, {name: x.numpy() for name, x in inputs.items()})]
+
     pixels, boxes = torch.rand(1, 3, 96, 64), torch.tensor([[[0.2, 0.1, 0.9, 0.8], [0.0, 0.0, 0.0, 0.0]]])
-    (regions,) = session.run(None, {"pixel_values": pixels.numpy(), "boxes": boxes.numpy()})
+    dense, _ = run("dense_model", pixel_values=pixels)
+    (regions,) = run("region_model", dense_map=dense, boxes=boxes)
     expected = torch.nn.functional.normalize(model.get_region_features(pixels, boxes[:, :1]), dim=-1)
-    assert_close(torch.from_numpy(regions)[:, :1], expected, rtol=1e-4, atol=1e-5)
+    assert_close(regions[:, :1], expected, rtol=1e-4, atol=1e-5)
     assert not regions[:, 1].any()  # padding
+    ids = torch.tensor([[1, 2, 3, model.config.text_config.eos_token_id]])
+    for name, is_short in (("text_model", True), ("long_text_model", False)):
+        expected = torch.nn.functional.normalize(model.get_text_features(ids, walk_short_pos=is_short), dim=-1)
+        assert_close(run(name, input_ids=ids)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_unknown_format(checkpoint, tmp_path):
+def test_unknown_format_and_precision(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="tflite"):
         export(str(checkpoint), tmp_path, ["tflite"])
+    with pytest.raises(ValueError, match="int4"):
+        export(str(checkpoint), tmp_path, precisions=["int4"])
