@@ -11,7 +11,7 @@ from typing import Any
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .family import FAMILIES, Family
-from .integrations import CUSTOM_PIPELINES, sentence_transformers_files, write_sentence_transformers
+from .integrations import custom_pipelines, sentence_transformers_files, write_sentence_transformers
 
 
 def code_files(family: Family) -> list[Path]:
@@ -49,7 +49,7 @@ def add_integrations(folder: str | Path) -> None:
     family = family_in(folder)
     config_file = folder / "config.json"
     config = read_json(config_file)
-    write_json(config_file, {**config, "custom_pipelines": CUSTOM_PIPELINES})
+    write_json(config_file, {**config, "custom_pipelines": custom_pipelines()})
     for file in code_files(family):
         shutil.copyfile(file, folder / file.name)
     write_sentence_transformers(folder, family.model_type)

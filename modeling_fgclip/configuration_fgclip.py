@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise ImportError("FG-CLIP needs transformers 5.17 or newer: `pip install --upgrade transformers`.") from error
 
-from .integrations import CUSTOM_PIPELINES, take_pipelines
+from .integrations import custom_pipelines, take_pipelines
 
 # What a folder written by `save_pretrained` tells the Auto classes to load.
 AUTO_MAP = {
@@ -81,7 +81,7 @@ class FGCLIPConfig(CLIPConfig):
             raise ValueError(f"roi_pooling_size must be at least 1, got {self.roi_pooling_size}.")
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "custom_pipelines": CUSTOM_PIPELINES}
+        return {**super().to_dict(), "custom_pipelines": custom_pipelines()}
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

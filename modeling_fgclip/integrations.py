@@ -6,13 +6,11 @@ from typing import Any
 
 from .pipeline_fgclip import TASK, RegionClassificationPipeline
 
-CUSTOM_PIPELINES = {
-    TASK: {
-        "impl": f"pipeline_fgclip.{RegionClassificationPipeline.__name__}",
-        "pt": ["AutoModel"],
-        "type": "multimodal",
-    }
-}
+
+def custom_pipelines() -> dict[str, Any]:
+    """What config.json tells transformers about the region pipeline; a new one each time, since it writes into it."""
+    implementation = f"pipeline_fgclip.{RegionClassificationPipeline.__name__}"
+    return {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "multimodal"}}
 
 
 def take_pipelines(config: Any, kwargs: dict[str, Any]) -> None:
@@ -23,7 +21,7 @@ def take_pipelines(config: Any, kwargs: dict[str, Any]) -> None:
     """
     kwargs.pop("custom_pipelines", None)
     if type(config).__module__.startswith("transformers_modules."):
-        config.custom_pipelines = CUSTOM_PIPELINES
+        config.custom_pipelines = custom_pipelines()
 
 
 class SavesWhole:
@@ -69,8 +67,8 @@ def write_sentence_transformers(folder: str | Path, model_type: str) -> None:
 
 
 __all__ = [
-    "CUSTOM_PIPELINES",
     "SavesWhole",
+    "custom_pipelines",
     "sentence_transformers_files",
     "take_pipelines",
     "write_sentence_transformers",

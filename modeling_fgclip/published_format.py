@@ -15,7 +15,7 @@ from .checkpoint_folder import code_files, write_json
 from .configuration_fgclip import FGCLIPConfig
 from .configuration_fgclip2 import FGCLIP2Config
 from .family import FGCLIP2, family_of
-from .integrations import CUSTOM_PIPELINES, write_sentence_transformers
+from .integrations import custom_pipelines, write_sentence_transformers
 from .modeling_fgclip import FGCLIPModel
 from .modeling_fgclip2 import TEMPERATURES, FGCLIP2Model
 from .processing_fgclip import FGCLIPProcessor
@@ -168,7 +168,7 @@ def write_code(source: Path, output: Path) -> list[str]:
         (output / name).unlink(missing_ok=True)
     for file in code_files(family):
         shutil.copyfile(file, output / file.name)
-    config |= {"auto_map": {**config.get("auto_map", {}), **family.auto_map}, "custom_pipelines": CUSTOM_PIPELINES}
+    config |= {"auto_map": {**config.get("auto_map", {}), **family.auto_map}, "custom_pipelines": custom_pipelines()}
     write_json(output / "config.json", config)
     write_sentence_transformers(output, family.model_type)
     return sorted(path.name for path in output.iterdir())
