@@ -42,7 +42,8 @@ class Objective:
         return {
             "max_regions": max_regions if self.uses_regions else 0,
             "identify_pictures": self.mask_duplicates,
-            "crops": bool(self.needs & {"crops", "teacher"}),
+            "crops": "crops" in self.needs,
+            "teacher_crops": "teacher" in self.needs,
             "texts": "texts" in self.needs,
         }
 

@@ -213,7 +213,7 @@ class FGCLIPTrainer(Trainer):
         output = embed(model, inputs)
         if self.teacher is not None:
             with self.accelerator.autocast():
-                output.teacher_embeds = self.teacher.embed(inputs["crops"])
+                output.teacher_embeds = self.teacher.embed(inputs["teacher_crops"])
         return output
 
     def _watch(self, loss: torch.Tensor, losses: dict[str, torch.Tensor], batches: list[dict[str, Any]]) -> None:

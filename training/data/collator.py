@@ -55,7 +55,8 @@ class FGCLIPCollator:
         augmentation: applied to image and boxes.
         identify_pictures: whether `picture_hash` is made, by which equal pictures are known.
         seed: of the choice of captions, regions and expressions, and of augmentation.
-        crops: whether each region is also cut out and enlarged to an image of its own.
+        crops: whether each region is also cut out and enlarged to an image of its own, for the model.
+        teacher_crops: the same for a teacher.
         texts: whether any loss reads texts; if not, they are not tokenized.
     """
 
@@ -66,6 +67,7 @@ class FGCLIPCollator:
     identify_pictures: bool = False
     seed: int = 0
     crops: bool = False
+    teacher_crops: bool = False
     texts: bool = True
     _token_ids: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
 
@@ -93,7 +95,7 @@ class FGCLIPCollator:
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
           `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
           phrase and of its negatives, -1 for padding
-        - with crops: `crops` (C, 3, S, S) and `crop_index` (C,): place in the flattened regions
+        - with crops: `crops` or `teacher_crops` (C, 3, S, S), and `crop_index` (C,): place in the flattened regions
         """
         generators = [
             random.Random(f"{self.seed}/{record.get('draw', 0)}/{record['source_id']}") for record in records
@@ -120,7 +122,7 @@ class FGCLIPCollator:
                 "record needs `caption` or `short_captions`."
             )
         batch["text_hash"] = torch.tensor([_hash(text) for text, _ in texts.rows])
-        if self.crops:
+        if self.crops or self.teacher_crops:
             batch |= self._crops(records, batch)
         if self.texts:
             # Hard negatives begin as their phrase does; captions have little in common.
@@ -176,7 +178,8 @@ class FGCLIPCollator:
             image, region = divmod(place, self.max_regions)
             crops.append(crop(records[image]["image"], batch["boxes"][image, region].tolist()))
         pixels = self.processor(images=crops)["pixel_values"] if crops else batch["pixel_values"][:0]
-        return {"crops": pixels, "crop_index": crop_index}
+        given = {"crops": self.crops, "teacher_crops": self.teacher_crops}
+        return {"crop_index": crop_index} | {name: pixels for name, is_given in given.items() if is_given}
 
     def _pack(self, texts: TextTable, share_prefixes: bool) -> Any:
         for kind in dict.fromkeys(self.family.same_texts.values()):

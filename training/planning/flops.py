@@ -32,7 +32,8 @@ def batch_flops(config: FGCLIPConfig, batch: dict[str, Any]) -> int:
     patches = (height // patch) * (width // patch)
     texts, crops = batch.get("packed_texts"), len(batch.get("crops", ()))
     groups, nodes = (texts["length_groups"], len(texts["input_ids"])) if texts else ((), None)
-    return step_flops(config, images, patches, groups, regions, nodes, crops)
+    teacher = len(batch.get("teacher_crops", ())) * image_flops(config, patches)
+    return step_flops(config, images, patches, groups, regions, nodes, crops) + teacher
 
 
 def step_flops(
@@ -52,8 +53,9 @@ def step_flops(
         length_groups: (texts, tokens of each) pairs, as in `PackedTexts`; start and end tokens count.
         text_nodes: distinct tokens where texts share prefixes; by default all tokens of `length_groups`.
         regions: boxes pooled in all images; None where none are asked for and dense features are not formed (stage 1).
+        crops: regions that are embedded as images of their own.
     """
-    vision = images * image_flops(config, image_patches)
+    vision = (images + crops) * image_flops(config, image_patches)
     if regions is not None:
         vision += images * dense_flops(config, image_patches)
         vision += regions * 2 * image_patches * config.projection_dim

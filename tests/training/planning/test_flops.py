@@ -6,9 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.records import make_record
 from training.data.collator import FGCLIPCollator
+from training.forward import embed
+from training.objective import Objective, parse_losses
 from training.planning.flops import batch_flops, image_flops, step_flops, text_flops
 
-MODEL_INPUTS = ("pixel_values", "packed_texts", "boxes")
 RECORDS = [(0, 0), (2, 3), (4, 10)]  # regions and negatives of each
 
 
@@ -22,7 +23,7 @@ def test_forward_and_backward_agree_with_the_counter(tiny_model, processor, max_
     batch = batch_of(processor, max_regions)
     # The counter sees the products of plain attention, but not those of the CPU's fused kernel.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        output = tiny_model(**{name: batch[name] for name in MODEL_INPUTS if name in batch})
+        output = embed(tiny_model, batch)
         forward = counter.get_total_flops()
         regions = 0 if output.region_embeds is None else output.region_embeds.sum()
         (output.image_embeds.sum() + output.text_embeds.sum() + regions).backward()
@@ -34,12 +35,26 @@ def test_forward_and_backward_agree_with_the_counter(tiny_model, processor, max_
     assert counter.get_total_flops() == 3 * forward - without
 
 
+def test_crops_and_a_teacher_count(tiny_model, processor):
+    records = [make_record(number, *counts) for number, counts in enumerate(RECORDS)]
+    objective = Objective(parse_losses(["global", "self_distillation"]))
+    batch = FGCLIPCollator(processor, **objective.collation())(records)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        embed(tiny_model, batch)
+    assert 3 * counter.get_total_flops() == batch_flops(tiny_model.config, batch)
+    one_view = step_flops(tiny_model.config, 3, 16, (), regions=12)
+    batch = FGCLIPCollator(processor, **Objective(parse_losses(["distillation"])).collation())(records)
+    # A teacher has no backward.
+    assert batch_flops(tiny_model.config, batch) == one_view + 6 * image_flops(tiny_model.config, 16)
+
+
 def test_non_square_images(tiny_model, processor):
     tiny_model.set_attn_implementation("eager")
     batch = batch_of(processor, 0)
     batch["pixel_values"] = batch["pixel_values"][..., :48]
+    vision = tiny_model.vision_model
     with FlopCounterMode(display=False) as counter:
-        tiny_model(pixel_values=batch["pixel_values"])
+        tiny_model.visual_projection(vision.pool(vision.trunk(batch["pixel_values"])))
     assert counter.get_total_flops() == len(RECORDS) * image_flops(tiny_model.config, 12)
 
 
