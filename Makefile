@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 TORCHVISION_VENV ?= .venv-torchvision
 OUTPUT ?= outputs/quickstart
 
-.PHONY: help install quickstart test test-all test-torchvision lint format clean
+.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision lint format clean
 
 help:
 	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
+	@echo "make quickstart-fgclip2  the same with a small FG-CLIP 2"
 	@echo "make test        the fast tests"
 	@echo "make test-all    the slow ones too"
 	@echo "make test-torchvision  detection and the adapters that need torchvision, in an environment of their own"
@@ -26,6 +27,9 @@ install: $(VENV)/.installed
 
 quickstart: install
 	$(BIN)/python -m training.quickstart --output $(OUTPUT)
+
+quickstart-fgclip2: install
+	$(BIN)/python -m training.quickstart --output $(OUTPUT)-fgclip2 --family fgclip2
 
 test: install
 	$(BIN)/python -m pytest

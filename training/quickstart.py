@@ -1,6 +1,7 @@
 """The whole of FG-CLIP in minutes, without a download: data, both stages, evaluation, figures.
 
     python -m training.quickstart --output outputs/quickstart
+    python -m training.quickstart --output outputs/quickstart-fgclip2 --family fgclip2
 
 Generates the sample, starts from random weights, trains stage 1 and stage 2 of the tiny recipes, evaluates before,
 between and after on scenes and attribute combinations that training never saw, and prints one table.
@@ -21,7 +22,7 @@ from dataset_scripts.sample import generate_sample
 from eval.report.table import comparison_table
 from eval.results import Result, write_results
 from eval.runner import evaluate_model
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip.family import FAMILIES, FGCLIP, family_of
 
 from .arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
 from .cli import parse_arguments
@@ -49,8 +50,7 @@ def tasks(sample: Path) -> dict[str, dict[str, Any]]:
 
 
 def evaluate(checkpoint: Path, sample: Path) -> dict[str, Result]:
-    model = FGCLIPModel.from_pretrained(checkpoint, attn_implementation="eager")
-    processor = FGCLIPProcessor.from_pretrained(checkpoint)
+    model, processor = family_of(checkpoint).load(checkpoint, attn_implementation="eager")
     return evaluate_model(model, processor, tasks(sample), batch_size=128, precision="bfloat16")
 
 
@@ -66,19 +66,25 @@ def train_stage(
 
 
 def run(
-    output: Path, images: int, seed: int, steps: tuple[int | None, int | None]
+    output: Path,
+    images: int,
+    seed: int,
+    steps: tuple[int | None, int | None],
+    family: str = FGCLIP.model_type,
 ) -> Mapping[str, Mapping[str, Result]]:
     """Everything from the sample to the figures, in `output`."""
     started = time.perf_counter()
     sample, random, stage1, stage2 = (output / name for name in ("sample", "random", "stage1", "stage2"))
     generate_sample(sample, seed=seed, train=images, test=max(images // 16, PHRASE_IMAGES, RETRIEVAL_IMAGES))
     records = load_records([str(sample / "train")])
-    create_checkpoint(yaml.safe_load((RECIPES / "tiny_model.yaml").read_text()), texts_of(records), random, seed)
+    suffix = "" if family == FGCLIP.model_type else f"_{family}"
+    model_settings = yaml.safe_load((RECIPES / f"tiny_model{suffix}.yaml").read_text())
+    create_checkpoint(model_settings, texts_of(records), random, seed)
     runs = {"random": evaluate(random, sample)}
     logs = {}
     plan = [
-        ("stage 1", Stage1Arguments, "tiny_stage1.yaml", random, stage1, steps[0]),
-        ("stage 2", Stage2Arguments, "tiny_stage2.yaml", stage1, stage2, steps[1]),
+        ("stage 1", Stage1Arguments, f"tiny_stage1{suffix}.yaml", random, stage1, steps[0]),
+        ("stage 2", Stage2Arguments, f"tiny_stage2{suffix}.yaml", stage1, stage2, steps[1]),
     ]
     for name, stage, recipe, start, folder, max_steps in plan:
         overrides = ["--seed", str(seed), *(["--max_steps", str(max_steps)] if max_steps else [])]
@@ -99,6 +105,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"), help="folder for everything made")
+    parser.add_argument("--family", choices=tuple(FAMILIES), default=FGCLIP.model_type, help="FG-CLIP or FG-CLIP 2")
     parser.add_argument("--images", type=int, default=8000, help="scenes to train on (default: 8000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage1_steps", type=int, help="instead of the recipe's")
@@ -106,7 +113,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     transformers_logging.set_verbosity_error()
-    run(arguments.output, arguments.images, arguments.seed, (arguments.stage1_steps, arguments.stage2_steps))
+    steps = arguments.stage1_steps, arguments.stage2_steps
+    run(arguments.output, arguments.images, arguments.seed, steps, arguments.family)
 
 
 if __name__ == "__main__":

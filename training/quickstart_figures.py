@@ -7,7 +7,7 @@ from dataset_scripts.finehard import FineHARD
 from eval.adapters import adapter_for
 from eval.visualize.figures import require_matplotlib
 from eval.visualize.similarity import similarity_figure
-from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip.family import family_of
 
 IMAGES = 4
 PHRASES = 3
@@ -39,8 +39,8 @@ def loss_figure(logs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -
 
 def phrase_figure(checkpoint: Path, sample: Path, path: Path) -> Path:
     """Similarity maps of the phrases of some test images over these images."""
-    model = FGCLIPModel.from_pretrained(checkpoint).eval()
-    adapter = adapter_for(model, FGCLIPProcessor.from_pretrained(checkpoint))
+    model, processor = family_of(checkpoint).load(checkpoint)
+    adapter = adapter_for(model.eval(), processor)
     images, phrases = [], []
     for record in FineHARD(root=str(sample / "test")).as_streaming_dataset(split="train"):
         if len(record["regions"]) >= PHRASES:
