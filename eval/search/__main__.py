@@ -3,6 +3,7 @@
 python -m eval.search index photos --model MODEL --output photos-index
 python -m eval.search query photos-index --model MODEL --text "a light blue mug on a wooden table"
 python -m eval.search query photos-index --model MODEL --image mug.jpg --box 40 60 210 230
+python -m eval.search query photos-index --model MODEL --text "a mug" --format html --images photos > hits.html
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from eval.adapters import load_adapter
 from eval.embed import PRECISIONS, Embedder
 from eval.images import ImageFile, box_of_user
-from eval.search.build import build
+from eval.search.build import build, require_faiss
 from eval.search.index import SearchIndex
+from eval.search.show import FORMATS, as_html, as_json, as_table
 from eval.search.source import open_collection
 
 
@@ -25,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ValueError: whatever is wrong with model, images or index.
     """
     args = _parser().parse_args(arguments)
+    require_faiss()  # before the model is loaded
     if args.command == "query":
-        _check_query(args)  # before the model is loaded
+        _check_query(args)
     collection = open_collection(args.images, args.split, args.column) if args.command == "index" else None
     adapter = load_adapter(args.model, revision=args.revision)
     embedder = Embedder(
@@ -53,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.box is not None:
             box_of_user(args.box, args.image, image)  # refused or warned of by the name of its file
         hits = index.by_image(image, args.top) if args.box is None else index.by_region(image, args.box, args.top)
-    for rank, hit in enumerate(hits, 1):
-        where = "" if hit.box == (0.0, 0.0, 1.0, 1.0) else "  box " + " ".join(f"{side:.2f}" for side in hit.box)
-        print(f"{rank:>3}  {hit.score:.4f}  {hit.name}{where}")
+    if args.format == "html":
+        pictures = open_collection(args.images, args.split, args.column) if args.images else None
+        named = {} if pictures is None else dict(zip(pictures.names, pictures.images, strict=True))
+        print(as_html(hits, args.text or str(args.image), named))
+    else:
+        print(as_table(hits) if args.format == "table" else as_json(hits))
 
 
 def _check_query(args: argparse.Namespace) -> None:
@@ -68,6 +74,8 @@ def _check_query(args: argparse.Namespace) -> None:
         raise ValueError("--long is about --text; it was given with --image. Leave it out.")
     if args.text is not None and not args.text.strip():
         raise ValueError("--text is empty; pass what to look for.")
+    if args.images and args.format != "html":
+        raise ValueError("--images are what --format html shows; leave them out, or ask for html.")
     if args.top < 1:
         raise ValueError(f"--top, the number of hits, must be at least 1; got {args.top}.")
 
@@ -101,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--image", type=Path, help="find images like it, or with --box like a region of it")
     query.add_argument("--long", action="store_true", help="the text is a long caption")
     query.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help="of --image, in pixels")
+    query.add_argument("--format", choices=FORMATS, default="table", help="of what is printed (default: table)")
+    query.add_argument("--images", help="with --format html: the folder or data set of the index, to show its images")
+    query.add_argument("--split", default="train", help="of --images (default: train)")
+    query.add_argument("--column", default="image", help="of --images (default: image)")
     query.add_argument("--top", type=int, default=10, help="how many hits (default: 10)")
     for command in (index, query):
         command.add_argument("--model", required=True, help="FG-CLIP (or another model of eval) as folder or Hub id")
@@ -118,7 +130,6 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
-        sys.exit(f"python -m eval.search: error: {error}")
-    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
-        sys.exit(f"python -m eval.search: error: {' '.join(str(error).split())}")
+    except (ValueError, OSError) as error:  # transformers' messages about a checkpoint have several lines
+        print(f"python -m eval.search: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

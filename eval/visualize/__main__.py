@@ -187,7 +187,6 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
-        sys.exit(f"python -m eval.visualize: error: {error}")
-    except OSError as error:  # a checkpoint or a disk that lacks something; transformers' messages have several lines
-        sys.exit(f"python -m eval.visualize: error: {' '.join(str(error).split())}")
+    except (ValueError, OSError) as error:  # transformers' messages about a checkpoint have several lines
+        print(f"python -m eval.visualize: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,4 +1,4 @@
-"""Fine-grained retrieval: search a folder of images with short or long text; the phrase is highlighted in the results.
+"""Fine-grained retrieval: search a folder of images with short or long text, or with an image; the phrase is highlighted.
 
 python spaces/retrieval/app.py --model CHECKPOINT --images FOLDER
 """
@@ -14,14 +14,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import arguments, clean_text, heat_maps, launch, load, shown
+from common import arguments, clean_text, heat_maps, launch, load, open_upload, shown
 
 from eval.adapters.fgclip import FGCLIPAdapter
 from eval.embed import Embedder
+from eval.images import MemoryImage
 from eval.search.source import open_collection
 
 INTRODUCTION = """# Search images by fine detail
-Describe what you look for, in a phrase or in several sentences. The heat map shows where the *highlighted phrase* is."""
+Describe what you look for, in a phrase or in several sentences, or give an image that is like it. The heat map shows where
+the *highlighted phrase* is."""
 SHORT, LONG = "short (up to 77 tokens)", "long (up to 248 tokens)"
 
 
@@ -41,17 +43,31 @@ class Retrieval:
         self.readable = torch.from_numpy(readable).nonzero().flatten()
         self.features = features[self.readable]  # (images, D)
 
-    def search(self, text: str, length: str, phrase: str, count: int) -> list[tuple[Image.Image, str]]:
-        """Heat maps of the best images with their names and cosines."""
-        text = clean_text(text, "what you look for")
-        query = self.embedder.texts([text], "long" if length == LONG else "short")[0]
+    def search(
+        self, text: str, example: str | None, length: str, phrase: str, count: int
+    ) -> list[tuple[Image.Image, str]]:
+        """The best images with their names and cosines, under the heat map of a phrase where there is one.
+
+        Args:
+            example: path of an image to look for instead of a text.
+        """
+        text, phrase = (text or "").strip(), (phrase or "").strip()
+        if text and example:
+            raise gr.Error("Give a text or an image, not both: clear one of them.")
+        if example:
+            features, _ = self.embedder.images([MemoryImage(open_upload(example))])
+            query = features[0]
+        else:
+            text = clean_text(text, "what you look for")
+            query = self.embedder.texts([text], "long" if length == LONG else "short")[0]
+            phrase = phrase or text
         scores = self.features @ query
         best = scores.topk(min(int(count), len(scores)))
         results = []
         for score, row in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             item = int(self.readable[row])
             image = shown(self.collection.images[item].open())
-            (picture,) = heat_maps(self.adapter, image, [phrase.strip() or text])
+            (picture,) = heat_maps(self.adapter, image, [phrase]) if phrase else (image,)
             results.append((picture, f"{score:.3f} · {Path(self.collection.names[item]).name}"))
         return results
 
@@ -67,6 +83,9 @@ def build(retrieval: Retrieval) -> gr.Blocks:
                 phrase = gr.Textbox(
                     label="Highlight (optional)", placeholder="the same text if left empty", lines=2, elem_id="phrase"
                 )
+        example = gr.Image(
+            label="Or an image like it", type="filepath", sources=["upload"], height=200, elem_id="example"
+        )
         with gr.Row():
             length = gr.Radio([SHORT, LONG], value=SHORT, label="Text", min_width=280)
             count = gr.Slider(1, 24, value=6, step=1, label="Results", min_width=280)
@@ -75,7 +94,7 @@ def build(retrieval: Retrieval) -> gr.Blocks:
         gallery = gr.Gallery(
             show_label=False, columns=3, object_fit="contain", height="auto", elem_id="results", buttons=[]
         )
-        inputs = [text, length, phrase, count]
+        inputs = [text, example, length, phrase, count]
         button.click(retrieval.search, inputs, gallery, api_name="search")
         text.submit(retrieval.search, inputs, gallery, api_name=False)
     return demo

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import runpy
 import sys
 
@@ -21,7 +23,8 @@ from eval.search.source import open_collection
 faiss = pytest.importorskip("faiss", reason="needs the extra search")
 
 from eval.search.__main__ import main  # noqa: E402
-from eval.search.index import SearchIndex  # noqa: E402
+from eval.search.index import Hit, SearchIndex  # noqa: E402
+from eval.search.show import as_html  # noqa: E402
 
 
 @pytest.fixture
@@ -203,7 +206,7 @@ def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, caps
     assert "reaches out of the image" in caplog.text
 
 
-def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_path, photos, monkeypatch):
+def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_path, photos, monkeypatch, capsys):
     tiny_fgclip.save_pretrained(tmp_path / "model")
     for module, command in (
         ("eval.search", ["index", str(photos)]),
@@ -212,5 +215,42 @@ def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_pa
         arguments = [*command, "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)  # run anew
-        with pytest.raises(SystemExit, match=rf"^python -m {module}: error: [^\n]+$"):
+        with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"{module}.__main__", run_name="__main__")
+        assert ended.value.code == 2
+        assert re.fullmatch(rf"python -m {module}: error: [^\n]+", capsys.readouterr().err.strip().splitlines()[-1])
+
+
+def test_hits_as_table_json_and_page(tiny_checkpoint, photos, tmp_path, capsys):
+    model = ["--model", str(tiny_checkpoint)]
+    main(["index", str(photos), *model, "--output", str(tmp_path / "index"), "--grid", "2"])
+    query = ["query", str(tmp_path / "index"), *model, "--image", str(photos / "folder1" / "01.png"), "--top", "3"]
+    capsys.readouterr()
+    main(query)
+    table = capsys.readouterr().out.splitlines()
+    main([*query, "--format", "json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [line.split()[2] for line in table]
+    assert rows[0]["name"] == "folder1/01.png"
+    assert rows[0]["score"] == pytest.approx(1, abs=1e-2)
+    assert len(rows[0]["box"]) == 4
+    main([*query, "--format", "html", "--images", str(photos)])
+    page = capsys.readouterr().out
+    assert page.count('<img alt="" src="data:image/jpeg;base64,') == 3
+    assert all(row["name"] in page for row in rows)
+    with pytest.raises(ValueError, match="--images are what"):
+        main([*query, "--images", str(photos)])
+
+
+def test_a_page_escapes_what_it_shows():
+    page = as_html([Hit("<b>.png", (0.0, 0.0, 1.0, 1.0), 0.5)], "<script>", {})
+    assert "&lt;b&gt;.png" in page
+    assert "<script>" not in page
+
+
+def test_the_lack_of_faiss_is_told_before_a_model_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr("eval.search.__main__.load_adapter", lambda *_, **__: pytest.fail("loaded a model"))
+    for command in (["index", str(tmp_path), "--output", "x"], ["query", "x", "--text", "a dog"]):
+        with pytest.raises(ValueError, match=r"fgclip\[search\]"):
+            main([*command, "--model", "none"])
