@@ -48,15 +48,17 @@ def parse(text: str) -> Appearance:
 def free_expression(thing: SceneObject, rng: np.random.Generator) -> str:
     """The object's name with some of its attributes: from ``a star`` to more than the short expression says.
 
-    Phrases of people name what they name, in any detail. Without such ones nothing tells a model what the noun alone
-    stands for: the attributes of full expressions identify nearly every region of a batch.
+    People say as much of a thing as they like, and some phrases begin as captions do. Without free ones nothing tells
+    a model what the noun alone means: the attributes of full expressions identify nearly every region of a batch. And
+    if "a photo of" stood before whole scenes alone, the prompt "a photo of a star" would ask for a scene.
     """
     looks = thing.appearance
-    said = rng.random(5) < (0.3, 0.5, 0.5, 0.5, 0.3)
+    said = rng.random(6) < (0.3, 0.5, 0.5, 0.5, 0.3, 0.25)
     words = (thing.size, COLOR_NAMES[looks.color], MATERIALS[looks.material])
     body = " ".join([*(word for word, says in zip(words, said[:3], strict=True) if says), SHAPES[looks.shape]])
     border = f" with {_article(COLOR_NAMES[looks.border])} border" if said[3] else ""
-    return _article(body) + border + (f" at the {thing.position}" if said[4] else "")
+    position = f" at the {thing.position}" if said[4] else ""
+    return ("a photo of " if said[5] else "") + _article(body) + border + position
 
 
 def _sized(thing: SceneObject) -> str:

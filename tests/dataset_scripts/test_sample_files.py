@@ -96,8 +96,9 @@ def test_training_and_test_share_no_combination_in_positives_or_negatives(sample
 
 
 FREE = re.compile(
-    rf"an? ((?P<size>small|large) )?((?P<color>{'|'.join(COLOR_NAMES)}) )?((?P<material>{'|'.join(MATERIALS)}) )?"
-    r"(?P<shape>\w+)( with an? (?P<border>[\w ]+) border)?( at the (?P<position>[\w ]+))?"
+    rf"(a photo of )?an? ((?P<size>small|large) )?((?P<color>{'|'.join(COLOR_NAMES)}) )?"
+    rf"((?P<material>{'|'.join(MATERIALS)}) )?(?P<shape>\w+)"
+    r"( with an? (?P<border>[\w ]+) border)?( at the (?P<position>[\w ]+))?"
 )
 
 
@@ -124,8 +125,9 @@ def test_captions_and_free_expressions_name_only_what_is_there(sample: Path) -> 
             assert named.items() <= truth.items()
             said.update(named.keys())
             said["nothing but the shape"] += len(named) == 1
+            said["a photo of"] += region["long_expr"].startswith("a photo of ")
     share = {slot: count / said["shape"] for slot, count in said.items()}
-    expected = {"size": 0.3, "color": 0.5, "material": 0.5, "border": 0.5, "position": 0.3}
+    expected = {"size": 0.3, "color": 0.5, "material": 0.5, "border": 0.5, "position": 0.3, "a photo of": 0.25}
     assert {slot: share[slot] for slot in expected} == pytest.approx(expected, abs=0.06)
     assert share["nothing but the shape"] == pytest.approx(0.7**2 * 0.5**3, abs=0.03)
 
