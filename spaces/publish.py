@@ -2,8 +2,9 @@
 
     python -m spaces.publish regions user/regions --model user/my-fgclip --dry-run
     python -m spaces.publish retrieval user/search --model user/my-fgclip --images photos
+    python -m spaces.publish api user/embeddings --model user/my-fgclip
 
-Private unless --public is given. The Space holds this checkout's `eval` and `modeling_fgclip`, so that it runs on the
+Private unless --public is given. The Space holds this checkout's `eval` and what that needs, so that it runs on the
 code it was tried with. A Space reads a private model or data set only with a token: set it as the secret HF_TOKEN in
 the Space's settings; this command uploads none.
 """
@@ -24,8 +25,9 @@ from huggingface_hub.utils import HfHubHTTPError, validate_repo_id
 from eval.search.source import SUFFIXES
 
 ROOT = Path(__file__).parents[1]
-DEMOS = ("regions", "retrieval")
-PACKAGES = ("eval", "modeling_fgclip")
+# What is deployed, and by which kind of Space.
+SDKS = {"regions": "gradio", "retrieval": "gradio", "api": "docker"}
+PACKAGES = ("eval", "dataset_scripts", "modeling_fgclip")
 IMAGES = "images"  # folder of the Space for a local folder's images
 MAX_IMAGES_MB = 900  # a Space without paid storage holds 1 GB
 
@@ -36,7 +38,7 @@ def stage_space(demo: str, output: Path, model: str, images: str | None = None) 
     """Writes into `output` exactly what the Space is to hold.
 
     Args:
-        demo: "regions" or "retrieval".
+        demo: "regions", "retrieval" or "api".
         model: id of a checkpoint on the Hub.
         images: for "retrieval": a folder, which is copied, or the id of a data set on the Hub.
     Returns:
@@ -55,9 +57,9 @@ def stage_space(demo: str, output: Path, model: str, images: str | None = None) 
     variables = {"FGCLIP_MODEL": model}
     for name in PACKAGES:
         shutil.copytree(ROOT / name, output / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    for name in ("common.py", "requirements.txt", f"{demo}/app.py"):
+    for source, name in _files(demo).items():
         (output / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / "spaces" / name, output / name)
+        shutil.copyfile(ROOT / "spaces" / source, output / name)
     card = RepoCard.load(ROOT / "spaces" / demo / "README.md", repo_type="space")
     card.data["models"] = [model]
     if images is not None and Path(images).is_dir():
@@ -69,6 +71,14 @@ def stage_space(demo: str, output: Path, model: str, images: str | None = None) 
         variables["FGCLIP_IMAGES"] = images
     card.save(output / "README.md")
     return variables
+
+
+def _files(demo: str) -> dict[str, str]:
+    """Files of `spaces/` by their place in the Space."""
+    if SDKS[demo] == "docker":
+        sources = sorted(path.relative_to(ROOT / "spaces").as_posix() for path in (ROOT / "spaces" / demo).glob("*.*"))
+        return {f"{demo}/Dockerfile": "Dockerfile"} | {name: f"spaces/{name}" for name in sources}
+    return {name: name for name in ("common.py", "requirements.txt", f"{demo}/app.py")}
 
 
 def publish_space(
@@ -92,7 +102,7 @@ def publish_space(
             if api.model_info(model).private:
                 logger.info("%s is private: set the secret HF_TOKEN in the settings of %s.", model, repo_id)
             repo_id = api.create_repo(
-                repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
+                repo_id, repo_type="space", space_sdk=SDKS[demo], private=private, exist_ok=True
             ).repo_id
             # Before the files, whose arrival starts the Space.
             for name, value in variables.items():
@@ -141,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("demo", choices=DEMOS)
+    parser.add_argument("demo", choices=tuple(SDKS))
     parser.add_argument("repo_id", help="user/name of the Space; created if it does not exist")
     parser.add_argument("--model", required=True, help="checkpoint on the Hub")
     parser.add_argument("--images", help="for retrieval: folder (uploaded) or id of a data set on the Hub")

@@ -75,7 +75,9 @@ def test_page_runs(page: Path, hub: HubStandIn, tmp_path: Path, tmp_path_factory
     program: list[str] = []
     steps: list[list[str]] = []
     for language, info, code in blocks(page):
-        if language == "python":
+        if language == "python" and info.split()[:1] == ["serve"]:
+            compile(code, page.name, "exec")  # run by tests/spaces/api against a service
+        elif language == "python":
             program.append(code)
         elif info.split()[:1] == ["run"]:
             steps += [[sys.executable, "-c", "\n".join(program)]] if program else []

@@ -1,0 +1,1 @@
+"""An embedding service: texts, images, regions and similarity maps over HTTP."""
