@@ -19,7 +19,8 @@ paths = sorted(Path(folder).glob("*.png"))
 vectors = embed([{"image": base64.b64encode(path.read_bytes()).decode()} for path in paths])
 size = models.VectorParams(size=len(vectors[0]), distance=models.Distance.COSINE)
 database.create_collection("photos", vectors_config=size)
-points = [models.PointStruct(id=n, vector=v, payload={"file": p.name}) for n, (p, v) in enumerate(zip(paths, vectors))]
+rows = enumerate(zip(paths, vectors, strict=True))
+points = [models.PointStruct(id=n, vector=v, payload={"file": p.name}) for n, (p, v) in rows]
 database.upsert("photos", points)
 for hit in database.query_points("photos", query=embed([query])[0], limit=3).points:
     print(f"{hit.score:.3f}  {hit.payload['file']}")

@@ -7,16 +7,14 @@ import random
 import re
 
 _DETERMINER = re.compile(r"^(?:an?|the|some|this|that|these|those)\s+", re.IGNORECASE)
-_SEPARATORS = re.compile(r"\s*[;,\r\n]+\s*")
-_SPACE = re.compile(r"\s+")
-_SPACE_BEFORE = re.compile(r"\s+(['’](?:s|re|t|m|ll|ve|d)\b|[.!?%)\]])")
+_SEPARATORS = re.compile(r"[;,]")
+_SPACE_BEFORE = re.compile(r" (['’](?:s|re|t|m|ll|ve|d)\b|[.!?%)\]])")
 _HYPHEN = re.compile(r"(\w) ?- ?(\w)")
 
 
 def clean(text: str) -> str:
     """`text` on one line without semicolons, commas and line breaks (paper, section 3.2), single-spaced."""
-    text = _SEPARATORS.sub(" ", text)
-    return _SPACE.sub(" ", _SPACE_BEFORE.sub(r"\1", text)).strip()
+    return _SPACE_BEFORE.sub(r"\1", " ".join(_SEPARATORS.sub(" ", text).split()))
 
 
 def is_clean(text: str) -> bool:

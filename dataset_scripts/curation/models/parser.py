@@ -15,7 +15,7 @@ from .answers import is_refusal
 from .structured import json_values
 
 _FENCE = re.compile(r"```(?:[a-zA-Z]*)\s*(.*?)(?:```|\Z)", re.DOTALL)
-_LIST_ITEM = re.compile(r"^\s*(?:\(?\d{1,3}\s*[.):\]]|[-*•–])\s+(.+?)\s*$")
+_LIST_ITEM = re.compile(r"(?:\(?\d{1,3}\s*[.):\]]|[-*•–])\s+(.+)")
 _QUOTES = "\"'“”‘’`"
 MAX_ANSWER = 100_000  # characters; a longer one is a loop
 _MAX_CANDIDATES = 100
@@ -79,7 +79,7 @@ def _text(item: Any) -> str | None:
 
 def _lines(text: str) -> list[str]:
     """The items of a numbered or bulleted list; at least two, so that a sentence with a dash is none."""
-    items = [match.group(1) for line in text.splitlines() if (match := _LIST_ITEM.match(line))]
+    items = [match.group(1) for line in text.splitlines() if (match := _LIST_ITEM.fullmatch(line.strip()))]
     return items if len(items) > 1 else []
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _MAX_STARTS = 50  # brackets tried as the beginning of JSON
 _CLOSING = {"{": "}", "[": "]"}
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+|"', re.DOTALL)
+# A string without an end reaches to the end of the text; looking for its end from each quote would take quadratic time.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>"|\\?\Z)|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
 _SHORT_OF = {"minItems", "required", "minProperties"}  # what a cut answer may lack
 
 
@@ -38,6 +39,8 @@ def closed(text: str) -> Any:
     end, brackets = 0, ""  # up to where the elements are whole, and what closes them there
     for match in _TOKEN.finditer(text):
         token = match.group()
+        if match["end"] not in (None, '"'):
+            break
         stop = match.end()
         if token in _CLOSING:
             stack.append(_CLOSING[token])

@@ -48,7 +48,9 @@ def url(checkpoint: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FGCLIP_API_KEYS": "key", "RAY_USAGE_STATS_ENABLED": "0"}
-    environment |= {f"RAY_SERVE_PROXY_{kind}_CHECK_TIMEOUT_S": "60" for kind in ("READY", "HEALTH")}  # on a busy machine
+    environment |= {
+        f"RAY_SERVE_PROXY_{kind}_CHECK_TIMEOUT_S": "60" for kind in ("READY", "HEALTH")
+    }  # on a busy machine
     command = [sys.executable, "-m", "spaces.api", "--model", str(checkpoint), "--port", str(port), "--threads", "1"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -143,7 +145,11 @@ def test_the_page_s_client_runs(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("example", "needs"),
-    [("lancedb_search", ["lancedb"]), ("qdrant_search", ["qdrant_client"]), ("pgvector_search", ["psycopg", "pgvector"])],
+    [
+        ("lancedb_search", ["lancedb"]),
+        ("qdrant_search", ["qdrant_client"]),
+        ("pgvector_search", ["psycopg", "pgvector"]),
+    ],
 )
 def test_examples_of_vector_databases(example: str, needs: list[str], url: str, tmp_path: Path) -> None:
     """The picture itself is the query's best hit nowhere surely, with random weights: that all three come back, best first."""

@@ -12,6 +12,7 @@ from dataset_scripts.curation.language.attributes import load_vocabulary
 from dataset_scripts.curation.language.checks import NegativeChecker
 from dataset_scripts.curation.language.pipeline import load_language
 from dataset_scripts.curation.language.rules import with_articles
+from dataset_scripts.curation.language.text import clean
 from dataset_scripts.curation.models.answers import is_refusal, judge_caption, tidy_caption, whole_sentences
 from dataset_scripts.curation.models.parser import MAX_ANSWER, parse_negatives
 from dataset_scripts.curation.models.prompts import load_prompt
@@ -226,3 +227,20 @@ def test_prompts_are_files_with_versions(tmp_path):
         load_prompt(str(own)).fill(count=1)
     with pytest.raises(ValueError, match="no prompt 'other'"):
         load_prompt("other")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '["' + '\\"' * 45_000,
+        '["' + '\\"' * 45_000 + "\\",
+        "[" + '"a' * 45_000,
+        "1. a" + " " * 90_000 + "b\n" * 2,
+        "1" * 90_000,
+    ],
+    ids=["escaped quotes", "a backslash at the end", "open strings", "spaces", "digits"],
+)
+def test_hostile_answers_take_linear_time(answer: str) -> None:
+    """In quadratic time this test would not end within minutes."""
+    assert not parse_negatives(answer).candidates
+    assert len(clean(answer)) <= len(answer)
