@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+# What files of pictures end with, in any case; what they really are, their first bytes tell (modeling_fgclip/pixels.py).
+IMAGE_SUFFIXES = ("jpg", "jpeg", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff")
 PUBLISHED_PREFIX = "grit-20m/data-12m/"  # of every f_path in FineHARD; stands for no folder of the published data
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, on Linux
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -45,3 +48,20 @@ def image_path(f_path: object) -> str:
         UnsafePath: see :func:`checked_relative`.
     """
     return checked_relative(f_path.removeprefix(PUBLISHED_PREFIX) if isinstance(f_path, str) else f_path)
+
+
+def called_images(folder: Path) -> list[Path]:
+    """Files below a folder that are called like images, in the order of their names; maybe none."""
+    return sorted(path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """What [`called_images`] finds.
+
+    Raises:
+        ValueError: it finds nothing.
+    """
+    found = called_images(folder)
+    if not found:
+        raise ValueError(f"{folder} holds no image; known are {', '.join(IMAGE_SUFFIXES)}.")
+    return found

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from dataset_scripts.paths import IMAGE_SUFFIXES
 from dataset_scripts.report import Report
 
 MAX_BYTES = 200_000_000  # of one member; more is no photograph and no text
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 Fields = dict[str, tuple[int, int]]  # of one sample: suffix to offset and size of the contents
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.utils import HfHubHTTPError, validate_repo_id
 
-from eval.search.source import SUFFIXES
+from dataset_scripts.paths import image_files
 
 ROOT = Path(__file__).parents[1]
 # What is deployed, and by which kind of Space.
@@ -129,9 +129,7 @@ def _require_id(name: str, option: str) -> None:
 
 
 def _copy_images(source: Path, target: Path) -> None:
-    paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not paths:
-        raise ValueError(f"--images {source} holds no image; known are {', '.join(sorted(SUFFIXES))}.")
+    paths = image_files(source)
     size = sum(path.stat().st_size for path in paths) / 1e6
     if size > MAX_IMAGES_MB:
         raise ValueError(

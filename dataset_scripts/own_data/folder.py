@@ -8,14 +8,9 @@ from pathlib import Path
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.image_sources import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files
+from dataset_scripts.paths import image_files
 from dataset_scripts.records import clean_texts
 from dataset_scripts.report import Report
-from dataset_scripts.tar_files import IMAGE_SUFFIXES
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files below a folder that are called like images, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def folder_source(folder: Path) -> Source:
@@ -28,8 +23,6 @@ def folder_source(folder: Path) -> Source:
         ValueError: there is no image.
     """
     root, files = (folder.parent, [folder]) if folder.is_file() else (folder, image_files(folder))
-    if not files:
-        raise ValueError(f"{folder} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
 
     def drafts(report: Report) -> Iterator[Draft]:
         for path in files:

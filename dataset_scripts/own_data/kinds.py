@@ -12,13 +12,14 @@ from dataset_scripts.formats.files import read_object
 from dataset_scripts.own_data.captions import dci_source, karpathy_source, sharegpt4v_source
 from dataset_scripts.own_data.coco import coco_source
 from dataset_scripts.own_data.flickr30k import flickr30k_source
-from dataset_scripts.own_data.folder import folder_source, image_files
+from dataset_scripts.own_data.folder import folder_source
 from dataset_scripts.own_data.hub import hub_source, parquet_files, parquet_source
 from dataset_scripts.own_data.mapping import Columns
 from dataset_scripts.own_data.open_images import open_images_source
 from dataset_scripts.own_data.referring import referring_source
 from dataset_scripts.own_data.table import table_source
 from dataset_scripts.own_data.tars import webdataset_source
+from dataset_scripts.paths import called_images
 from dataset_scripts.report import Report
 
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
@@ -93,7 +94,7 @@ def guess_kind(place: str) -> str:
         found = "parquet"
     elif any(path.rglob("*.tar")):
         found = "webdataset"
-    elif image_files(path):
+    elif called_images(path):
         found = "images"
     else:
         raise ValueError(

@@ -10,8 +10,9 @@ from typing import IO, Any
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.image_sources import TarImages
 from dataset_scripts.own_data.mapping import Columns, draft_from_row, fingerprint_files
+from dataset_scripts.paths import IMAGE_SUFFIXES
 from dataset_scripts.report import Report
-from dataset_scripts.tar_files import IMAGE_SUFFIXES, Fields, tar_samples
+from dataset_scripts.tar_files import Fields, tar_samples
 
 
 def _sample(file: IO[bytes], fields: Fields, wanted: set[str], where: str, report: Report) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from dataset_scripts.atomic import write_json
+from dataset_scripts.paths import image_files
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,13 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     from eval.detection.predict import coco_results, draw, predict
     from eval.detection.vocabulary import read_names
     from eval.images import ImageFile
-    from eval.search.source import SUFFIXES
 
     names = read_names(options.vocabulary) if options.vocabulary else None
-    paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in SUFFIXES)
-    paths = [options.images] if options.images.is_file() else paths
-    if not paths:
-        raise ValueError(f"{options.images} is no image and holds none.")
+    paths = [options.images] if options.images.is_file() else image_files(options.images)
     adapter = load_adapter(options.model) if options.model else None
     detector = load_detector(options.detector, names, adapter).to(options.device)
     names = list(detector.roi_heads.vocabulary.names)

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_scripts.paths import image_files
 from eval.images import DatasetImage, ImageFile, ImageSource
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ def open_collection(
     """
     if Path(source).is_dir():
         root = Path(os.path.abspath(source))  # images keep their identity, whatever folder the command is run from
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not paths:
-            raise ValueError(f"{source} holds no image; known are {', '.join(sorted(SUFFIXES))}.")
+        paths = image_files(root)
         return Collection(root.name, [str(p.relative_to(root)) for p in paths], [ImageFile(p) for p in paths])
     from datasets import load_dataset
 

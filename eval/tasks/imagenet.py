@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from dataset_scripts.paths import IMAGE_SUFFIXES
 from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource
 from eval.prompts import imagenet_names, imagenet_wnids, templates_named, text_lines
@@ -19,7 +20,6 @@ from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.boxes import class_embeddings
 
-IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png"}
 WNID = re.compile(r"n\d{8}")
 
 
@@ -113,7 +113,7 @@ class ImageNetTask(Task):
         images: list[ImageSource] = []
         labels: list[int] = []
         for folder, label in zip(folders, self.labels_of_folders([f.name for f in folders], classes), strict=True):
-            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(file for file in folder.iterdir() if file.suffix[1:].lower() in IMAGE_SUFFIXES)
             images += [ImageFile(file) for file in files]
             labels += [label] * len(files)
         return images, labels

@@ -64,10 +64,10 @@ results format). Other data: options annotations=FILE, images=FOLDER, classes=FI
     classes: Path = Path()
 
     def load(self) -> OpenVocabularyData:
-        if (self.detector == Path()) == (self.results == Path()):
-            raise ValueError(f"task {self.name}: give either detector=FOLDER or results=FILE.\n{self.wants}")
         split = ClassSplit.ov_coco() if self.classes == Path() else ClassSplit.read(self.data / self.classes)
         file = self.path(self.annotations, what="instances file")
+        if (self.detector == Path()) == (self.results == Path()):
+            raise ValueError(f"task {self.name}: give either detector=FOLDER or results=FILE.\n{self.wants}")
         boxes = read_detection(file, (*split.base, *split.novel))
         folder = self.path(self.images, what="folder of images") if self.results == Path() else self.data / self.images
         images = [ImageFile(inside(folder, image.path)) for image in boxes.images]

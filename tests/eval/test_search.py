@@ -17,8 +17,9 @@ from PIL import Image
 from eval.adapters.fgclip import FGCLIPAdapter
 from eval.embed import Embedder
 from eval.images import ImageFile
-from eval.search.build import build, grid_boxes
+from eval.search.build import build, grid_boxes, read_shards
 from eval.search.source import open_collection
+from tests.conftest import FIXTURES
 
 faiss = pytest.importorskip("faiss", reason="needs the extra search")
 
@@ -254,3 +255,18 @@ def test_the_lack_of_faiss_is_told_before_a_model_is_loaded(monkeypatch, tmp_pat
     for command in (["index", str(tmp_path), "--output", "x"], ["query", "x", "--text", "a dog"]):
         with pytest.raises(ValueError, match=r"fgclip\[search\]"):
             main([*command, "--model", "none"])
+
+
+def test_a_folder_as_people_have_it(embedder, tmp_path):
+    """Suffixes in any case and of any kind, names of any script, what is no picture: found, or counted."""
+    folder = FIXTURES / "odd_photos"
+    summary = build(open_collection(str(folder)), embedder, tmp_path / "index")
+    unreadable = {"broken.jpg", "empty.png", "page.jpg"}
+    found = {name for table in read_shards(tmp_path / "index", 1, ["name"]) for name in table["name"].to_pylist()}
+    called_images = {p.relative_to(folder).as_posix() for p in folder.rglob("*.*") if p.is_file()}
+    assert found == called_images - unreadable
+    assert {"sub one/IMG_0001.JPG", "日本/IMG_0001.JPG", "y.jfif", "png_named.jpg", "y.tif"} < found
+    assert (summary.images, summary.unreadable) == (len(called_images), 3)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="holds no image; known are jpg"):
+        open_collection(str(tmp_path / "nothing"))
