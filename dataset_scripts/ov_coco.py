@@ -23,6 +23,7 @@ import numpy as np
 from dataset_scripts.formats.coco import CocoImage, read_coco
 from dataset_scripts.formats.files import read_object
 from dataset_scripts.report import Report
+from fgclip.command_line import Parser, run_command
 
 # Images and boxes of base and novel classes in val2017, from the literature and counted from COCO's own file.
 VAL2017 = {"images": 4836, "base": 28_538, "novel": 4614}
@@ -198,8 +199,7 @@ def _inside(bbox: Any, width: float, height: float) -> list[float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.ov_coco",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -222,4 +222,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

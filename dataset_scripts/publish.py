@@ -17,6 +17,7 @@ from dataset_scripts.locking import writing
 from dataset_scripts.shards import damaged_shards, manifest_path, read_manifests
 from dataset_scripts.validate.check import check
 from dataset_scripts.validate.report import save_sheet
+from fgclip.command_line import Parser, run_command
 
 _FILES_A_COMMIT = 20
 _PREVIEW_RECORDS = 8
@@ -96,8 +97,7 @@ def _publish(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.publish",
+    parser = Parser(
         description="Push shards and a generated card to the Hub. Private unless --public; may be stopped and repeated.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -126,4 +126,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import HfArgumentParser
 
 from eval.adapters import load_adapter
 from eval.arguments import EvalArguments, parse_options
@@ -21,6 +19,8 @@ from eval.report import left_out_text, load_run, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
 from eval.tasks import TASKS, Task, make_task
+from fgclip.command_line import run_command
+from fgclip.dataclass_parser import DataclassParser
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Result]:
@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     Raises:
         ValueError: whatever is wrong with model, tasks, options or files.
     """
-    args: EvalArguments = HfArgumentParser(
-        EvalArguments, description=__doc__, allow_abbrev=False
+    args: EvalArguments = DataclassParser(
+        EvalArguments, usage="%(prog)s --model MODEL --tasks TASK [OPTIONS]", description=__doc__
     ).parse_args_into_dataclasses(arguments)[0]
     if args.list_tasks:
         print(described_tasks())
@@ -50,6 +50,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     state = process_state()
     with writing_together(args.output) if args.output and not args.dry_run else nullcontext():
         return _evaluate(args, tasks, earlier, state)
+
+
+def command(arguments: list[str] | None = None) -> None:
+    """`main` as a process of its own, which it sets up and leaves clean."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # texts are tokenized in the loading workers
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        main(arguments)
+    finally:
+        PartialState().destroy_process_group()
 
 
 def _evaluate(
@@ -167,11 +177,4 @@ def _run(args: EvalArguments, task: Task, embedder: Embedder, data: Any, identit
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # texts are tokenized in the loading workers
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"python -m eval: error: {error}")
-    finally:
-        PartialState().destroy_process_group()
+    run_command(command)

@@ -12,7 +12,6 @@ python -m modeling_fgclip.convert wrapped --strip-prefix module. --output fg    
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPTokenizer
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.utils import logging as transformers_logging
+
+from fgclip.command_line import Parser, run_command
 
 from . import modeling_fgclip, modeling_fgclip2
 from .checked_loading import STORED_BUFFER
@@ -235,11 +236,9 @@ def convert(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m modeling_fgclip.convert",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "source", help="folder or Hub id: FG-CLIP or FG-CLIP 2, transformers CLIP or SigLIP 2 NaFlex, or open_clip ViT"
@@ -257,6 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
     )
     parser.add_argument("--push", metavar="USER/NAME", help="also upload the folder to this repository")
+    parser.add_argument(
+        "--public", action="store_true", help="with --push: create a public repository (default: private)"
+    )
     parser.add_argument("--create-pr", action="store_true", help="with --push: as a pull request")
     args = parser.parse_args(arguments)
     if args.output.exists() and any(args.output.iterdir()):
@@ -287,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.push:
         api = HfApi()
         if not args.create_pr:
-            api.create_repo(args.push, exist_ok=True)
+            api.create_repo(args.push, private=not args.public, exist_ok=True)
         commit = api.upload_folder(
             repo_id=args.push,
             folder_path=args.output,
@@ -300,8 +302,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

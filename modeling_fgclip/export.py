@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import logging
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,8 @@ from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
+
+from fgclip.command_line import Parser, run_command
 
 from .export_encoders import Encoder, check_inputs, encoders
 from .family import family_of
@@ -266,11 +267,9 @@ def _require_onnx() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m modeling_fgclip.export",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", help="folder or Hub id")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -288,8 +287,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

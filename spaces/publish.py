@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +22,12 @@ from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.utils import HfHubHTTPError, validate_repo_id
 
 from dataset_scripts.paths import image_files
+from fgclip.command_line import Parser, run_command
 
 ROOT = Path(__file__).parents[1]
 # What is deployed, and by which kind of Space.
 SDKS = {"regions": "gradio", "retrieval": "gradio", "api": "docker"}
-PACKAGES = ("eval", "dataset_scripts", "modeling_fgclip")
+PACKAGES = ("eval", "dataset_scripts", "modeling_fgclip", "fgclip")
 IMAGES = "images"  # folder of the Space for a local folder's images
 MAX_IMAGES_MB = 900  # a Space without paid storage holds 1 GB
 
@@ -143,11 +143,9 @@ def _copy_images(source: Path, target: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m spaces.publish",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("demo", choices=tuple(SDKS))
     parser.add_argument("repo_id", help="user/name of the Space; created if it does not exist")
@@ -171,7 +169,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

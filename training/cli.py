@@ -4,14 +4,19 @@ import argparse
 import difflib
 import sys
 from collections.abc import Collection, Sequence
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
+from transformers import TrainingArguments
 
-from dataset_scripts.formats.files import read_yaml
+from dataset_scripts.formats.files import named_file, read_yaml
+from fgclip.command_line import Parser
+from fgclip.dataclass_parser import DataclassParser
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
+
+RECIPES = Path(__file__).with_name("recipes")
 
 Arguments = tuple[ModelArguments, DataArguments, FGCLIPTrainingArguments]
 
@@ -35,15 +40,23 @@ def parse_dataclasses(
         ValueError: for an option or a recipe's key that does not exist.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = HfArgumentParser(tuple(types), description=description)
-    parser.add_argument("--config", type=Path, help="Recipe: a YAML file of the options below.")
+    parser = DataclassParser(tuple(types), usage="%(prog)s [--config RECIPE] [OPTIONS]", description=description)
+    parser.add_argument(
+        "--config", help="Recipe: a YAML file of these options, or the name of one in training/recipes."
+    )
+    parser.add_argument("--help-all", action="store_true", help="Show the options of transformers' Trainer too.")
+    if "--help-all" in map(parser.spelled, arguments):
+        parser.print_help()
+        sys.exit()
+    _hide_inherited(parser, types)
     actions = {action.dest: action for action in parser._actions}
     options = {option for action in parser._actions for option in action.option_strings}
     for argument in arguments:
         if argument.startswith("--"):
-            _require_known(argument.split("=")[0], options, "on the command line")
+            _require_known(parser.spelled(argument).split("=")[0], options, "on the command line")
     recipe = _recipe_of(arguments)
     for key, value in (read_yaml(recipe) if recipe else {}).items():
+        key = str(key).replace("-", "_")
         _require_known(key, actions, f"in {recipe}")
         actions[key].required = False
         parser.set_defaults(**{key: value})
@@ -52,12 +65,24 @@ def parse_dataclasses(
 
 
 def _recipe_of(arguments: list[str]) -> Path | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path)
+    parser = Parser(add_help=False)
+    parser.add_argument("--config")
     recipe = parser.parse_known_args(arguments)[0].config
-    if recipe is not None and not recipe.is_file():
-        raise ValueError(f"Received --config {recipe}, which is not a file. Recipes are in training/recipes.")
-    return recipe
+    return recipe and named_file(recipe, RECIPES, "--config")
+
+
+def _hide_inherited(parser: DataclassParser, types: Sequence[type]) -> None:
+    """Leaves out of `--help` what comes from TrainingArguments unchanged, but for what every run sets."""
+    common = {"output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "learning_rate", "seed"}
+    own = {
+        name
+        for one in types
+        for cls in set(one.__mro__) - set(TrainingArguments.__mro__)
+        for name in get_annotations(cls)
+    }
+    for action in parser._actions:
+        if action.dest in TrainingArguments.__dataclass_fields__ and action.dest not in own | common:
+            action.help = argparse.SUPPRESS
 
 
 def _require_known(name: str, known: Collection[str], source: str) -> None:

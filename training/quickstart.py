@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dataset_scripts.sample import generate_sample
 from eval.report.table import comparison_table
 from eval.results import Result, write_results
 from eval.runner import evaluate_model
+from fgclip.command_line import Parser, run_command
 from modeling_fgclip.family import FAMILIES, FGCLIP, family_of
 
 from .arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
@@ -102,15 +103,15 @@ def run(
     return runs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"), help="folder for everything made")
     parser.add_argument("--family", choices=tuple(FAMILIES), default=FGCLIP.model_type, help="FG-CLIP or FG-CLIP 2")
     parser.add_argument("--images", type=int, default=8000, help="scenes to train on (default: 8000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage1_steps", type=int, help="instead of the recipe's")
     parser.add_argument("--stage2_steps", type=int, help="instead of the recipe's")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING)
     transformers_logging.set_verbosity_error()
     steps = arguments.stage1_steps, arguments.stage2_steps
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -4,15 +4,17 @@ python -m training.scratch --config training/recipes/tiny_model.yaml --train_dat
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import set_seed
 
-from dataset_scripts.formats.files import read_yaml
+from dataset_scripts.formats.files import named_file, read_yaml
+from fgclip.command_line import Parser, run_command
 
+from .cli import RECIPES
 from .data.sources import load_records
 from .family import TRAINING_FAMILIES
 
@@ -46,19 +48,25 @@ def texts_of(records: Dataset) -> Iterator[str]:
         yield from filter(None, texts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="YAML file: vocab_size and fields of FGCLIPConfig")
+def main(given: Sequence[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="vocab_size and fields of FGCLIPConfig: a YAML file, or a name such as tiny_model",
+    )
     parser.add_argument(
         "--train_data", nargs="+", required=True, help="folders in FineHARD's layout, for the tokenizer"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     texts = texts_of(load_records(arguments.train_data))
-    create_checkpoint(read_yaml(arguments.config), texts, arguments.output, arguments.seed)
+    create_checkpoint(
+        read_yaml(named_file(arguments.config, RECIPES, "--config")), texts, arguments.output, arguments.seed
+    )
     print(f"Wrote a random FG-CLIP to {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

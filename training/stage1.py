@@ -1,7 +1,15 @@
 """Stage 1 of FG-CLIP: `accelerate launch training/stage1.py --config training/recipes/stage1_vit_b16.yaml`."""
 
+from collections.abc import Sequence
+
+from fgclip.command_line import run_command
 from training.arguments import Stage1Arguments
-from training.stages import main
+from training.stages import main as run_stage
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_stage(Stage1Arguments, arguments)
+
 
 if __name__ == "__main__":
-    main(Stage1Arguments)
+    run_command(main)

@@ -1,7 +1,15 @@
 """Stage 2 of FG-CLIP: `accelerate launch training/stage2.py --config training/recipes/stage2_vit_b16.yaml`."""
 
+from collections.abc import Sequence
+
+from fgclip.command_line import run_command
 from training.arguments import Stage2Arguments
-from training.stages import main
+from training.stages import main as run_stage
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_stage(Stage2Arguments, arguments)
+
 
 if __name__ == "__main__":
-    main(Stage2Arguments)
+    run_command(main)

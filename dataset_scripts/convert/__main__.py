@@ -13,9 +13,10 @@ from dataset_scripts.convert.source import finehard_source
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.locking import writing
 from dataset_scripts.report import Report
+from fgclip.command_line import Parser, run_command
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+def add_output_arguments(parser: Parser) -> None:
     """The options that every conversion into shards has."""
     defaults = ConvertSettings()
     group = parser.add_argument_group("shards")
@@ -56,10 +57,9 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     limits = DownloadSettings()
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.convert",
+    parser = Parser(
         description="Join annotations and images of FineHARD's published layout into shuffled shards. May be killed at "
         "any moment; the same command goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -107,4 +107,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from dataset_scripts.formats.files import named_file
+from fgclip.command_line import Parser, run_command
+
 from .engine.pipeline import ENGINES, curate, describe
 from .engine.recipe import load_recipe
 from .steps import STEPS
@@ -22,8 +25,7 @@ RECIPES = Path(__file__).with_name("recipes")
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.curation",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,8 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        named = RECIPES / f"{options.recipe}.yaml"
-        recipe = load_recipe(named if named.is_file() else options.recipe, options.set)
+        recipe = load_recipe(named_file(options.recipe, RECIPES, "--recipe"), options.set)
         if options.steps:
             chosen = options.steps.split(",")
             missing = [name for name in chosen if name not in recipe.steps]
@@ -124,4 +125,4 @@ def summary(report: dict, output: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from dataset_scripts.atomic import write_json
 from dataset_scripts.images import as_jpeg
 from dataset_scripts.paths import PUBLISHED_PREFIX
+from fgclip.command_line import Parser, run_command
 from modeling_fgclip.pixels import open_image, to_rgb
 
 from .engine.shards import record_shards
@@ -83,8 +84,7 @@ def _write_jpeg(data: bytes, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.curation.export",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -101,4 +101,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -41,6 +41,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content or {}
 
 
+def named_file(name: str | Path, folder: Path, option: str) -> Path:
+    """A user's YAML file, or the one of that name that lies in a folder of the package.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ValueError(f"Received {option} {name}, which is no file. Give one, or a name of these: {known}.")
+
+
 def read_object(path: Path, *keys: str) -> dict[str, Any]:
     """A JSON object with a list under each of these keys.
 

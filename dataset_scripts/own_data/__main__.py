@@ -23,11 +23,12 @@ from dataset_scripts.own_data import (
     table_source,
     webdataset_source,
 )
+from fgclip.command_line import Parser, run_command
 
 _BOX_FORMATS = ("normalized", "xyxy", "xywh")
 
 
-def _add_columns(parser: argparse.ArgumentParser, image: bool = True) -> None:
+def _add_columns(parser: Parser, image: bool = True) -> None:
     defaults = Columns()
     group = parser.add_argument_group("columns (a dot reaches into a nested one)")
     if image:
@@ -89,11 +90,11 @@ def _source(options: argparse.Namespace) -> Source:
             )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dataset_scripts.own_data", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
 
-    def add(name: str, description: str) -> argparse.ArgumentParser:
+    def add(name: str, description: str) -> Parser:
         one = kinds.add_parser(
             name, help=description, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
@@ -161,4 +162,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

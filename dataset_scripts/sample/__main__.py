@@ -8,12 +8,12 @@ import sys
 import time
 
 from dataset_scripts.sample.write import SampleSettings, generate_sample
+from fgclip.command_line import Parser, run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     defaults = SampleSettings()
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.sample",
+    parser = Parser(
         description="Write a generated data set in FineHARD's layout, with FG-OVD files over an unseen test split.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -34,4 +34,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,6 +10,7 @@ from dataset_scripts.atomic import write_json
 from dataset_scripts.shards import damaged_shards
 from dataset_scripts.validate.check import CountTokens, check
 from dataset_scripts.validate.report import as_dict, as_text, save_sheet
+from fgclip.command_line import Parser, run_command
 from modeling_fgclip.text_checks import read_literally
 
 DEFAULT_TOKENIZER = "openai/clip-vit-base-patch16"  # FG-CLIP's
@@ -36,8 +37,7 @@ def token_counter(name: str) -> CountTokens:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.validate",
+    parser = Parser(
         description="Check images, boxes, captions and negatives of shards or of FineHARD's published layout.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -69,4 +69,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -6,11 +6,11 @@ python -m eval.detection predict IMAGES --detector DIR --vocabulary names.txt --
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from dataset_scripts.atomic import write_json
 from dataset_scripts.paths import image_files
+from fgclip.command_line import Parser, run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,10 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.detection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("predict", help="boxes of named classes in one's own images")
     one.add_argument("images", type=Path, help="an image or a folder of images")
@@ -67,8 +65,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        print(f"python -m eval.detection: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from eval.report.write import load_run, write_report
+from fgclip.command_line import Parser, run_command
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
@@ -15,7 +14,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     Raises:
         ValueError: a folder without results.
     """
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", type=Path, help="--output of `python -m eval`")
     parser.add_argument("--compare", type=Path, help="another run: adds the significance of every difference from it")
     parser.add_argument("--output", type=Path, help="folder to write to (default: RUN)")
@@ -26,7 +25,4 @@ def main(arguments: list[str] | None = None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"python -m eval.report: error: {error}")
+    run_command(main)

@@ -9,7 +9,6 @@ python -m eval.search query photos-index --model MODEL --text "a mug" --format h
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from eval.search.build import build, require_faiss
 from eval.search.index import SearchIndex
 from eval.search.show import FORMATS, as_html, as_json, as_table
 from eval.search.source import open_collection
+from fgclip.command_line import Parser, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,18 +80,15 @@ def _check_query(args: argparse.Namespace) -> None:
         raise ValueError(f"--top, the number of hits, must be at least 1; got {args.top}.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.search",
+def _parser() -> Parser:
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser(
         "index",
         help="embed images and build the index; goes on where it was interrupted, and again where images changed",
-        allow_abbrev=False,
     )
     index.add_argument("images", help="folder, or user/name of a data set on the Hub")
     index.add_argument("--output", type=Path, required=True, help="folder for the parquet shards and the index")
@@ -102,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--shard_size", type=int, default=4096, help="images a parquet file (default: 4096)")
     index.add_argument("--index_type", default="Flat", help='of faiss.index_factory, e.g. "IVF4096,PQ64" for millions')
-    query = commands.add_parser("query", help="search an index", allow_abbrev=False)
+    query = commands.add_parser("query", help="search an index")
     query.add_argument("index", type=Path, help="--output of `index`")
     what = query.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", help="find images that fit it")
@@ -128,8 +125,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:  # transformers' messages about a checkpoint have several lines
-        print(f"python -m eval.search: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

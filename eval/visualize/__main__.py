@@ -8,7 +8,6 @@ python -m eval.visualize failures --model A --data DIR --subset hard --output DI
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from eval.visualize.figures import require_matplotlib
 from eval.visualize.pages import NormalizedBox, file_tag, write_page
 from eval.visualize.region_captions import write_caption_table
 from eval.visualize.similarity import similarity_figure
+from fgclip.command_line import Parser, run_command
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
@@ -142,26 +142,22 @@ def _box(text: str, path: Path, image: Image.Image) -> NormalizedBox:
     return tuple(box_of_user(pixels, path, image).tolist())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.visualize",
+def _parser() -> Parser:
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    maps = commands.add_parser("similarity", help="dense similarity maps of phrases over images", allow_abbrev=False)
+    maps = commands.add_parser("similarity", help="dense similarity maps of phrases over images")
     maps.add_argument("--model", action="append", required=True, help="checkpoint; repeat for several side by side")
     maps.add_argument("--image", action="append", required=True, type=Path, help="image; repeat for several")
     maps.add_argument("--phrase", action="append", required=True, help="phrase; repeat for several")
-    table = commands.add_parser(
-        "captions", help="a region against captions, normalized as table 7", allow_abbrev=False
-    )
+    table = commands.add_parser("captions", help="a region against captions, normalized as table 7")
     table.add_argument("--model", action="append", required=True, help="checkpoint; repeat for several side by side")
     table.add_argument("--image", required=True, type=Path, help="image")
     table.add_argument("--box", required=True, help="x1,y1,x2,y2 in pixels")
     table.add_argument("--caption", action="append", required=True, help="caption, the true one first; repeat")
-    wrong = commands.add_parser("failures", help="FG-OVD rows that a model gets wrong", allow_abbrev=False)
+    wrong = commands.add_parser("failures", help="FG-OVD rows that a model gets wrong")
     wrong.add_argument("--model", required=True, help="checkpoint")
     wrong.add_argument("--task", choices=["fgovd", "negatives"], default="fgovd", help="whose rows (default: fgovd)")
     wrong.add_argument("--data", required=True, type=Path, help="folder with the task's files")
@@ -185,8 +181,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:  # transformers' messages about a checkpoint have several lines
-        print(f"python -m eval.visualize: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

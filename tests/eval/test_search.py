@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import runpy
-import sys
+from importlib import import_module
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +17,8 @@ from eval.embed import Embedder
 from eval.images import ImageFile
 from eval.search.build import build, grid_boxes, read_shards
 from eval.search.source import open_collection
+from fgclip import command_line
+from fgclip.command_line import run_command, set_called_as
 from tests.conftest import FIXTURES
 
 faiss = pytest.importorskip("faiss", reason="needs the extra search")
@@ -208,18 +208,18 @@ def test_command_line_builds_and_queries(tiny_checkpoint, photos, tmp_path, caps
 
 
 def test_a_checkpoint_without_its_processor_ends_in_one_line(tiny_fgclip, tmp_path, photos, monkeypatch, capsys):
+    monkeypatch.setattr(command_line, "_called_as", None)
     tiny_fgclip.save_pretrained(tmp_path / "model")
     for module, command in (
-        ("eval.search", ["index", str(photos)]),
-        ("eval.visualize", ["similarity", "--image", str(photos / "folder1/03.png"), "--phrase", "a"]),
+        ("search", ["index", str(photos)]),
+        ("visualize", ["similarity", "--image", str(photos / "folder1/03.png"), "--phrase", "a"]),
     ):
         arguments = [*command, "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)  # run anew
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_module(f"{module}.__main__", run_name="__main__")
-        assert ended.value.code == 2
-        assert re.fullmatch(rf"python -m {module}: error: [^\n]+", capsys.readouterr().err.strip().splitlines()[-1])
+        set_called_as(f"fgclip {module}")
+        with pytest.raises(SystemExit, match="2"):
+            run_command(import_module(f"eval.{module}.__main__").main, arguments)
+        (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+        assert line.startswith(f"fgclip {module}: error: ")
 
 
 def test_hits_as_table_json_and_page(tiny_checkpoint, photos, tmp_path, capsys):

@@ -151,7 +151,7 @@ print(json.dumps(sorted(model.state_dict())[0]))
 
 FOLDER = """
 from training.hub.publishing import main
-main([{folder!r}, "tester/from-folder", "--private", *{options!r}])
+main([{folder!r}, "tester/from-folder", *{options!r}])
 print("null")
 """
 

@@ -78,3 +78,22 @@ def test_missing_recipe_is_refused(tmp_path):
 def test_settings_that_cannot_train_are_refused(tmp_path, option, value, message):
     with pytest.raises(ValueError, match=message):
         parse(Stage2Arguments, tmp_path, option, value)
+
+
+def test_recipes_by_name_and_dashes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, _, arguments = parse(Stage2Arguments, tmp_path, "--config", "tiny_stage2", "--max-steps", "7", "--use-cpu")
+    assert (arguments.max_steps, arguments.objective.uses_regions) == (7, True)
+    (tmp_path / "own.yaml").write_text("learning-rate: 2.0e-4\n")
+    assert parse(Stage1Arguments, tmp_path, "--config", "own.yaml", "--use_cpu")[2].learning_rate == 2e-4
+
+
+def test_help_is_ours_and_all_of_it_on_demand(capsys):
+    for option, shown in (("--help", False), ("--help-all", True)):
+        with pytest.raises(SystemExit) as ended:
+            parse_arguments(Stage2Arguments, [option])
+        assert not ended.value.code
+        text = capsys.readouterr().out
+        assert "--step_in_backward" in text
+        assert "--learning_rate" in text
+        assert ("--torch_empty_cache_steps" in text) == shown

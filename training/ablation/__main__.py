@@ -20,6 +20,7 @@ from pathlib import Path
 from transformers import logging as transformers_logging
 
 from eval.names import name_of
+from fgclip.command_line import Parser, run_command
 
 from .runs import run
 from .setup import begin, setup_from
@@ -28,9 +29,7 @@ from .variants import TABLES
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=int, choices=TABLES, default=6, help="of the paper (default: 6)")
     parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, results and the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
@@ -76,4 +75,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,7 +13,7 @@ from typing import Any
 
 from dataset_scripts.atomic import write_text
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.formats.files import read_yaml
+from dataset_scripts.formats.files import named_file, read_yaml
 from dataset_scripts.sample import generate_sample
 from eval.names import name_of
 from training.arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
@@ -204,10 +204,10 @@ def setup_from(arguments: argparse.Namespace) -> Setup:
         arguments.test_data,
         arguments.images if arguments.train_data is None else None,
         tasks,
-        arguments.model_recipe or RECIPES / f"{recipe}_model.yaml",
+        named_file(arguments.model_recipe or f"{recipe}_model", RECIPES, "--model_recipe"),
         {
-            Stage1Arguments: arguments.stage1_recipe or RECIPES / f"{recipe}_stage1.yaml",
-            Stage2Arguments: arguments.stage2_recipe or RECIPES / f"{recipe}_stage2.yaml",
+            Stage1Arguments: named_file(arguments.stage1_recipe or f"{recipe}_stage1", RECIPES, "--stage1_recipe"),
+            Stage2Arguments: named_file(arguments.stage2_recipe or f"{recipe}_stage2", RECIPES, "--stage2_recipe"),
         },
         {Stage1Arguments: arguments.stage1_steps, Stage2Arguments: arguments.stage2_steps},
         arguments.start,

@@ -14,6 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":  # started as a file: the checkout is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fgclip.command_line import run_command
 from training.cli import parse_dataclasses
 from training.detection.arguments import DetectionDataArguments, DetectionTrainingArguments, EncoderArguments
 
@@ -21,16 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: mistakes are told in one line, with exit code 2."""
+    """The command line: parse and train."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    try:
-        encoder, data, training = parse_dataclasses(
-            (EncoderArguments, DetectionDataArguments, DetectionTrainingArguments), arguments, __doc__
-        )
-        train(encoder, data, training)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    train(
+        *parse_dataclasses((EncoderArguments, DetectionDataArguments, DetectionTrainingArguments), arguments, __doc__)
+    )
 
 
 def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
@@ -80,4 +76,4 @@ def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: De
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

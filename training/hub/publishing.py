@@ -16,6 +16,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.utils import HfHubHTTPError
 
+from fgclip.command_line import Parser
 from modeling_fgclip.checkpoint_folder import add_integrations, repository_files
 
 from .model_card import TEMPLATE, render_card
@@ -57,7 +58,7 @@ def publish(
     folder: str | Path,
     repo_id: str,
     evaluation: str | Path | None = None,
-    private: bool | None = None,
+    private: bool = True,
     revision: str | None = None,
     create_pr: bool = False,
     commit_message: str = "Publish FG-CLIP checkpoint",
@@ -70,7 +71,7 @@ def publish(
         folder: written by the trainer or by `save_pretrained` of model and processor.
         repo_id: `user/name`, created if it does not exist.
         evaluation: `--output` of `python -m eval`: its results go into the card.
-        private: of a repository that is created; the account's default if None.
+        private: of a repository that is created.
         revision: branch to commit to.
         create_pr: propose the change as a pull request instead.
         token: by default the one of `hf auth login` or HF_TOKEN.
@@ -102,13 +103,11 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="checkpoint folder: output_dir of a run, or of `save_pretrained`")
     parser.add_argument("repo_id", help="user/name on the Hub; created if it does not exist")
     parser.add_argument("--evaluation", type=Path, help="--output of `python -m eval`: results for the card")
-    parser.add_argument("--private", action="store_true", default=None, help="create a private repository")
+    parser.add_argument("--public", action="store_true", help="create a public repository (default: private)")
     parser.add_argument("--revision", help="branch to commit to (default: main)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--commit_message", default="Publish FG-CLIP checkpoint")
@@ -128,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.folder,
         args.repo_id,
         args.evaluation,
-        args.private,
+        not args.public,
         args.revision,
         args.create_pr,
         args.commit_message,

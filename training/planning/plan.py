@@ -10,8 +10,10 @@ they are given, and otherwise from a share of its data sheet's FLOPs (--mfu), wh
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fgclip.command_line import Parser
 from training.architectures import ARCHITECTURES, architecture
 from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.losses.contrastive import MAX_LOGITS
@@ -208,8 +210,8 @@ def _format(value: float | str) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", type=int, choices=tuple(STAGES), required=True)
     parser.add_argument("--model", choices=ARCHITECTURES, required=True)
     parser.add_argument("--devices", type=int, required=True, help="number of accelerators")
@@ -224,7 +226,7 @@ def main() -> None:
     parser.add_argument("--images-a-core", type=float, help="measured by benchmarks/input_pipeline.py")
     parser.add_argument("--shard-records", type=int, default=10_000)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser.parse_args(given))
     as_json = arguments.pop("json")
     try:
         summary = Plan(**arguments).summary()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fgclip.command_line import Parser, run_command
 
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
@@ -84,7 +85,7 @@ def load_marks(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m dataset_scripts.curation.review.agreement", description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("marks", nargs="+", help="files saved from the sheet; two or more are compared in pairs")
     options = parser.parse_args(arguments)
     loaded = {path: load_marks(path) for path in options.marks}
@@ -99,4 +100,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from fgclip.command_line import Parser, run_command
 from modeling_fgclip.pixels import to_rgb
 
 from ..engine.shards import record_shards
@@ -117,8 +118,7 @@ def _picture(region: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_scripts.curation.review.sheet",
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -143,4 +143,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
