@@ -158,7 +158,7 @@ def test_wrong_steps_seeds_and_recipes(command, tmp_path):
     for options, message in (
         (["--stage1_steps", 0], "at least 1; got 0"),
         (["--seeds", 1, 2, 1], "must differ; got 1"),
-        (["--model_recipe", tmp_path / "none.yaml"], "none.yaml is not a file"),
+        (["--model_recipe", tmp_path / "none.yaml"], "none.yaml, which is no file"),
     ):
         with pytest.raises(SystemExit, match=message):
             command(*options)
