@@ -57,6 +57,7 @@ COMMANDS = (
     Command(USE, "detect", "eval.detection.__main__", "boxes of named classes in images"),
     Command(USE, "export", "modeling_fgclip.export", "encoders to ONNX and torch.export"),
     Command(USE, "convert-model", "modeling_fgclip.convert", "checkpoints from and to other formats"),
+    Command(USE, "serve", "spaces.api.__main__", "embeddings over HTTP", checkout=True),
     Command(USE, "publish-demo", "spaces.publish", "a Gradio demo to the Hub", checkout=True),
 )  # fmt: skip
 
