@@ -58,7 +58,7 @@ def test_unknown_key_of_a_recipe_is_refused(tmp_path):
 
 
 def test_missing_recipe_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no file.*tiny_stage2"):
+    with pytest.raises(ValueError, match=r"no file.*tiny_stage2"):
         parse(Stage1Arguments, tmp_path, "--config", str(tmp_path / "none.yaml"))
 
 
