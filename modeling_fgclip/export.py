@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from fgclip.command_line import Parser, run_command
 
 from .export_encoders import Encoder, check_inputs, encoders
+from .extras import missing_extra
 from .family import family_of
 from .modeling_fgclip import FGCLIPModel
 from .processing_fgclip import FGCLIPProcessor
@@ -262,7 +263,7 @@ def _require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"Export to ONNX needs {error.name}: pip install 'fgclip[export]', or use --format torch."
+            missing_extra(f"Export to ONNX needs {error.name} (--format torch does not)", "export")
         ) from None
 
 

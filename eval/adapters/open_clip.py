@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
 from eval.adapters.dense import KIND, as_map, each_token_alone, input_of
+from modeling_fgclip.extras import missing_extra
 
 
 class OpenCLIPAdapter(ModelAdapter):
@@ -46,7 +47,7 @@ class OpenCLIPAdapter(ModelAdapter):
         try:
             import open_clip
         except ImportError:
-            raise ValueError("open_clip models need the open_clip library: pip install 'fgclip[open_clip]'.") from None
+            raise ValueError(missing_extra("open_clip models need the open_clip library", "open_clip")) from None
         model, transform = open_clip.create_model_from_pretrained(name, pretrained)
         return cls(model, transform, open_clip.get_tokenizer(name), f"{name} {pretrained or ''}".strip())
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.ov_coco import DetectionData
+from modeling_fgclip.extras import missing_extra
 
 IOU = 0.5
 MAX_DETECTIONS = 1000  # an image; the detector gives 100
@@ -27,7 +28,7 @@ def require_pycocotools() -> Any:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError:
-        raise ValueError("AP needs pycocotools: pip install pycocotools.") from None
+        raise ValueError(missing_extra("AP needs pycocotools", "detection")) from None
     return COCO, COCOeval
 
 

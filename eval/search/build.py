@@ -20,6 +20,7 @@ from dataset_scripts.locking import writing
 from eval.embed import Embedder
 from eval.images import Boxes
 from eval.search.source import Collection, slices
+from modeling_fgclip.extras import missing_extra
 
 SETTINGS_FILE = "settings.json"
 INDEX_FILE = "index.faiss"
@@ -118,7 +119,7 @@ def require_faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise ValueError("Search needs FAISS: pip install 'fgclip[search]'.") from None
+        raise ValueError(missing_extra("Search needs FAISS", "search")) from None
     return faiss
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from modeling_fgclip.extras import missing_extra
+
 
 def require_matplotlib() -> ModuleType:
     """matplotlib, or an error that names the extra.
@@ -14,5 +16,5 @@ def require_matplotlib() -> ModuleType:
     try:
         import matplotlib
     except ImportError:
-        raise ValueError("figures need matplotlib: pip install 'fgclip[figures]'.") from None
+        raise ValueError(missing_extra("Figures need matplotlib", "figures")) from None
     return matplotlib

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modeling_fgclip import FGCLIPModel
+from modeling_fgclip.extras import missing_extra
 from training.temperatures import checkpoint_state
 
 FILE = "lora.safetensors"
@@ -40,7 +41,7 @@ def add_lora(model: FGCLIPModel, rank: int, alpha: float, dropout: float = 0.0) 
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ImportError('LoRA needs peft: pip install -e ".[lora]"') from error
+        raise ImportError(missing_extra("LoRA needs peft", "lora")) from error
     model.requires_grad_(False)
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS)), model

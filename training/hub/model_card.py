@@ -16,7 +16,7 @@ from modeling_fgclip.checkpoint_folder import read_json
 
 from .run_record import read_run_record
 
-TEMPLATE = Path(__file__).parents[2] / "model_card.md"
+TEMPLATE = Path(__file__).with_name("model_card.md")
 LICENSE = "apache-2.0"
 
 
@@ -38,10 +38,7 @@ def render_card(
         ValueError: without the template, or for a folder without evaluation results.
     """
     if not Path(template).is_file():
-        raise ValueError(
-            f"Found no card template at {template}; it is model_card.md of the repository. Run from a checkout "
-            "(`pip install -e .`) or pass a template."
-        )
+        raise ValueError(f"Found no card template at {template}; pass another one, or none for that of FG-CLIP.")
     config = FGCLIPConfig.from_pretrained(folder)
     runs = _runs(read_run_record(folder))
     results: Mapping[str, Result] = load_run(evaluation) if evaluation is not None else {}

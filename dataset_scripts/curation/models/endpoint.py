@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from modeling_fgclip.extras import missing_extra
 from modeling_fgclip.pixels import to_rgb
 
 from .messages import Answer
@@ -31,9 +32,7 @@ class EndpointBackend:
         try:
             import openai
         except ImportError as error:
-            raise ImportError(
-                'chat.backend endpoint needs openai: pip install -c constraints.txt "fgclip[curation]".'
-            ) from error
+            raise ImportError(missing_extra("chat.backend endpoint needs openai", "curation")) from error
         self.settings = settings
         self.refusal: str | None = None
         self._openai = openai

@@ -7,6 +7,8 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from modeling_fgclip.extras import missing_extra
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -71,9 +73,7 @@ def schema_fault(text: str, schema: dict[str, Any], cut: bool) -> str | None:
     try:
         from jsonschema import Draft202012Validator
     except ImportError as error:
-        raise ImportError(
-            'Answers are compared with their schema by jsonschema: pip install -c constraints.txt "fgclip[curation]".'
-        ) from error
+        raise ImportError(missing_extra("Answers are compared with their schema by jsonschema", "curation")) from error
     try:
         value, rest = json.JSONDecoder().raw_decode(text.strip())
         if text.strip()[rest:]:

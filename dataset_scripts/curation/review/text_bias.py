@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from modeling_fgclip.extras import missing_extra
+
 from .agreement import Interval, wilson
 
 if TYPE_CHECKING:
@@ -73,9 +75,7 @@ def measure(rows: Iterable[Row], folds: int = 5, seed: int = 0) -> TextBias:
         from sklearn.metrics import roc_auc_score
         from sklearn.model_selection import GroupKFold
     except ImportError as error:
-        raise ImportError(
-            'The text-only control needs scikit-learn: pip install -c constraints.txt "fgclip[curation]".'
-        ) from error
+        raise ImportError(missing_extra("The text-only control needs scikit-learn", "curation")) from error
     kept = [row for row in rows if row.negatives]
     if len({row.group for row in kept}) < folds:
         raise ValueError(
