@@ -31,6 +31,7 @@ from eval.tasks import make_task
 from eval.tasks.fgovd import FILES
 from eval.tasks.matching import MatchRow, embed_matches
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
+from modeling_fgclip.text_checks import check_vocabulary
 from training.architectures import architecture
 
 
@@ -115,7 +116,8 @@ def main() -> None:
     ).eval()
     clip.load_state_dict({name: value for name, value in model.state_dict().items() if name in clip.state_dict()})
     processor = FGCLIPProcessor(
-        CLIPImageProcessorPil(size={"height": 224, "width": 224}), CLIPTokenizer.from_pretrained(args.tokenizer)
+        CLIPImageProcessorPil(size={"height": 224, "width": 224}),
+        check_vocabulary(CLIPTokenizer.from_pretrained(args.tokenizer)),
     )
     with TemporaryDirectory() as folder:
         root = Path(folder)

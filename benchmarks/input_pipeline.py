@@ -24,6 +24,7 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 from benchmarks.measure import save, table
 from dataset_scripts.streaming import load_training_data
 from modeling_fgclip import FGCLIPProcessor
+from modeling_fgclip.text_checks import check_vocabulary
 from training.architectures import ARCHITECTURES, architecture
 from training.data.collator import FGCLIPCollator
 from training.data.loading import DrawnRecords
@@ -32,7 +33,11 @@ from training.data.tokenizer import train_tokenizer
 
 def make_collator(model: str, tokenizer: str | None) -> FGCLIPCollator:
     size = architecture(model).vision_config.image_size
-    vocabulary = CLIPTokenizer.from_pretrained(tokenizer) if tokenizer else train_tokenizer(["a photo"] * 2, 600)
+    vocabulary = (
+        check_vocabulary(CLIPTokenizer.from_pretrained(tokenizer))
+        if tokenizer
+        else train_tokenizer(["a photo"] * 2, 600)
+    )
     processor = FGCLIPProcessor(CLIPImageProcessorPil(size={"height": size, "width": size}), vocabulary)
     return FGCLIPCollator(processor)
 

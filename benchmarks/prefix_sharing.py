@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from benchmarks.measure import median, save, table, timed
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, PackedTexts, pack_texts
+from modeling_fgclip.text_checks import check_vocabulary
 from training.architectures import architecture
 from training.data.collator import FGCLIPCollator, TextTable
 from training.data.sources import load_records
@@ -27,7 +28,11 @@ from training.scratch import texts_of
 def packed_both_ways(root: str, images: int, tokenizer: str | None) -> dict[str, PackedTexts]:
     """The texts of the first `images` records, as stage 2 has them, packed without and with shared prefixes."""
     records = load_records([root])
-    vocabulary = CLIPTokenizer.from_pretrained(tokenizer) if tokenizer else train_tokenizer(texts_of(records), 2000)
+    vocabulary = (
+        check_vocabulary(CLIPTokenizer.from_pretrained(tokenizer))
+        if tokenizer
+        else train_tokenizer(texts_of(records), 2000)
+    )
     processor = FGCLIPProcessor(CLIPImageProcessorPil(size={"height": 32, "width": 32}), vocabulary)
     collator = _KeepsTexts(processor)
     collator([records[index] for index in range(min(images, len(records)))])

@@ -36,6 +36,7 @@ from .open_clip_layout import CONFIG_FILE, WEIGHT_FILES, is_open_clip, read_open
 from .processing_fgclip import FGCLIPProcessor
 from .processing_fgclip2 import FGCLIP2Processor
 from .published_format import write_code, write_published
+from .text_checks import check_vocabulary
 from .vision_tower import vision_tower
 
 CLIP_TOKENIZER = ("vocab.json", "merges.txt")
@@ -151,7 +152,7 @@ def _processor(
             f"{place} holds no tokenizer (tokenizer.json, or vocab.json and merges.txt). Name one that fits: "
             "--tokenizer openai/clip-vit-base-patch16, or a folder."
         )
-    loaded = CLIPTokenizer.from_pretrained(place)
+    loaded = check_vocabulary(CLIPTokenizer.from_pretrained(place))
     if loaded.eos_token_id != config.text_config.eos_token_id:
         raise ValueError(
             f"Received a tokenizer whose end token is {loaded.eos_token_id}, for a model that pools at "
@@ -182,7 +183,7 @@ def _without_prefix(state: dict[str, torch.Tensor], prefix: str, source: str) ->
 
 
 def _processor2(model: FGCLIP2Model, folder: Path, tokenizer: str) -> FGCLIP2Processor:
-    loaded = AutoTokenizer.from_pretrained(fetch(tokenizer, weights=False))
+    loaded = check_vocabulary(AutoTokenizer.from_pretrained(fetch(tokenizer, weights=False)))
     if loaded.pad_token_id != model.config.text_config.pad_token_id:
         raise ValueError(
             f"Received a tokenizer that pads with {loaded.pad_token_id}, for a model that reads padding as "

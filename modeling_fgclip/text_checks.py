@@ -11,7 +11,11 @@ def read_literally(tokenizer: Any) -> Any:
     """Makes a tokenizer read "<|endoftext|>" in a text as those characters, here and wherever it is loaded again.
 
     As the token, it would end the text: whatever follows would be read by nobody, or by some.
+
+    Raises:
+        ValueError: for a tokenizer without a vocabulary.
     """
+    check_vocabulary(tokenizer)
     tokenizer.split_special_tokens = True
     tokenizer.init_kwargs["split_special_tokens"] = True
     return tokenizer
@@ -22,6 +26,23 @@ def set_lengths(tokenizer: Any, limit: int) -> None:
     backend = tokenizer.backend_tokenizer
     backend.enable_truncation(limit)
     backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+
+
+def check_vocabulary(tokenizer: Any) -> Any:
+    """The tokenizer, if it knows more than special tokens.
+
+    CLIPTokenizer makes an empty one, a token a letter, of a misspelt or unreachable name and of a folder without its
+    files, with no word about it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise ValueError(
+            f"The tokenizer of {tokenizer.name_or_path or 'this processor'} has no vocabulary: the name is misspelt or "
+            "cannot be reached, or the folder lacks tokenizer.json. Check the name, the network and the folder."
+        )
+    return tokenizer
 
 
 def check_texts(texts: str | Iterable[str]) -> list[str]:
@@ -59,4 +80,4 @@ def check_length(tokens: int, limit: int, long_limit: int) -> None:
         raise ValueError(f"Received a text of {tokens} tokens, far over the {limit} that are read. {advice}")
 
 
-__all__ = ["FAR_OVER", "check_length", "check_texts", "read_literally", "set_lengths"]
+__all__ = ["FAR_OVER", "check_length", "check_texts", "check_vocabulary", "read_literally", "set_lengths"]

@@ -8,13 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from transformers import CLIPTokenizer
 
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.validate import check
-from dataset_scripts.validate.__main__ import main
+from dataset_scripts.validate.__main__ import main, token_counter
 from dataset_scripts.validate.report import as_text
+from modeling_fgclip.text_checks import check_vocabulary
 
 
 def _count_words(texts: list[str]) -> list[int]:
@@ -134,3 +136,11 @@ def test_tokens_are_counted_with_the_tokenizer_of_a_checkpoint(
 def test_nothing_to_check_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="neither shards"):
         main([str(tmp_path), "--tokenizer", "none"])
+
+
+def test_a_tokenizer_without_vocabulary_is_refused(tmp_path):
+    """CLIPTokenizer makes an empty one of any folder, and of a name that cannot be reached."""
+    with pytest.raises(ValueError, match=r"no vocabulary.*--tokenizer none"):
+        token_counter(str(tmp_path))
+    with pytest.raises(ValueError, match="no vocabulary"):
+        check_vocabulary(CLIPTokenizer.from_pretrained(tmp_path))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
+from modeling_fgclip.text_checks import check_vocabulary
+
 from .local_model import pick_device
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class _TransformersDetector:
     def __init__(self, model: str, device: str, dtype: str, trust_remote_code: bool) -> None:
         self.device = pick_device(device)
         self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
+        check_vocabulary(self.processor.tokenizer)
         self.model = AutoModelForZeroShotObjectDetection.from_pretrained(
             model, dtype=dtype, trust_remote_code=trust_remote_code
         )

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from modeling_fgclip.pixels import to_rgb
+from modeling_fgclip.text_checks import check_vocabulary
 
 from .messages import Answer
 
@@ -36,7 +37,7 @@ class LocalBackend:
         self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
         auto = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
         self.processor = (AutoProcessor if self.sees else AutoTokenizer).from_pretrained(settings.model, **options)
-        self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        self.tokenizer = check_vocabulary(getattr(self.processor, "tokenizer", self.processor))
         if self.tokenizer.chat_template is None and getattr(self.processor, "chat_template", None) is None:
             raise ValueError(f"{settings.model} has no chat template; use a chat or instruction-tuned model.")
         self.tokenizer.padding_side = "left"
