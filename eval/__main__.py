@@ -19,6 +19,7 @@ from eval.report import left_out_text, load_run, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
 from eval.tasks import TASKS, Task, make_task
+from eval.together import failing_together
 from fgclip.command_line import run_command
 from fgclip.dataclass_parser import DataclassParser
 
@@ -93,15 +94,28 @@ def _evaluate(
             results[name] = _finished(args, task, embedder, identity) or _run(
                 args, task, embedder, data[name], identity
             )
-    finally:  # also of the tasks before one that failed
-        if results and state.is_main_process:
-            print("\n" + results_table(results))
-            if args.output:
-                everything = results | _renamed(_results_folder(args), adapter.name)  # then those of earlier runs
-                for path in write_report(everything, Path(args.output), earlier):
-                    print(f"wrote {path}")
-    state.wait_for_everyone()
+    except BaseException:
+        _report(args, results, adapter.name, earlier, state)  # of the tasks before the one that failed
+        raise
+    with failing_together():
+        _report(args, results, adapter.name, earlier, state)
     return results
+
+
+def _report(
+    args: EvalArguments,
+    results: dict[str, Result],
+    model: str,
+    earlier: dict[str, Result] | None,
+    state: PartialState,
+) -> None:
+    if not results or not state.is_main_process:
+        return
+    print("\n" + results_table(results))
+    if args.output:
+        everything = results | _renamed(_results_folder(args), model)  # then those of earlier runs
+        for path in write_report(everything, Path(args.output), earlier):
+            print(f"wrote {path}")
 
 
 def described_tasks() -> str:
@@ -171,8 +185,9 @@ def _run(args: EvalArguments, task: Task, embedder: Embedder, data: Any, identit
         print(f"task {task.name}: {made} ({result.seconds:.0f} s)", flush=True)
         if left_out := left_out_text(result):
             print(f"task {task.name}: {left_out}", flush=True)
-    if args.output and embedder.state.is_main_process:
-        save_result(result, _results_folder(args), task.name)
+    with failing_together():
+        if args.output and embedder.state.is_main_process:
+            save_result(result, _results_folder(args), task.name)
     return result
 
 

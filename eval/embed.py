@@ -28,6 +28,7 @@ from dataset_scripts.atomic import replacing
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
+from eval.together import failing_together
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +347,7 @@ class Embedder:
         )
         stream = iter(tqdm(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False))
         # Autocast forgets the cast weights when its outermost context ends: this one, which casts nothing, outlasts the batches.
-        with self._autocast(enabled=False):
+        with failing_together(self.distributed), self._autocast(enabled=False):
             for number, path in mine:
                 rows = _stack([self._encode(kind, next(stream), encode) for _ in shards[number]])
                 if path is not None:

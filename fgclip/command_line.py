@@ -84,8 +84,9 @@ def run_command(main: Callable[..., Any], arguments: Sequence[str] | None = None
     else:
         try:
             result = main(arguments)
-        # What a wrong file, name, option or setting raises here and in the libraries, and a missing extra.
-        except (ValueError, OSError, ImportError) as error:
+        # What a wrong file, name, option or setting raises here and in the libraries, a missing extra, a loss that is not
+        # finite.
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if isinstance(error, BrokenPipeError):  # `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(0)

@@ -35,6 +35,14 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def max_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The entrywise maximum of a tensor over all ranks, without gradient."""
+    largest = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
 def gather_ragged(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(n, …) of each rank, n of any size, to (sum of n, …) in rank order, with gradient; and where this rank's begin."""
     if world_size() == 1:

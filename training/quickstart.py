@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from transformers import logging as transformers_logging
 
+from dataset_scripts.locking import writing
 from dataset_scripts.sample import generate_sample
 from eval.report.table import comparison_table
 from eval.results import Result, write_results
@@ -73,7 +74,14 @@ def run(
     steps: tuple[int | None, int | None],
     family: str = FGCLIP.model_type,
 ) -> Mapping[str, Mapping[str, Result]]:
-    """Everything from the sample to the figures, in `output`."""
+    """Everything from the sample to the figures, in `output`, which no other command may write meanwhile."""
+    with writing(output):
+        return _run(output, images, seed, steps, family)
+
+
+def _run(
+    output: Path, images: int, seed: int, steps: tuple[int | None, int | None], family: str
+) -> Mapping[str, Mapping[str, Result]]:
     started = time.perf_counter()
     sample, random, stage1, stage2 = (output / name for name in ("sample", "random", "stage1", "stage2"))
     generate_sample(sample, seed=seed, train=images, test=max(images // 16, PHRASE_IMAGES, RETRIEVAL_IMAGES))

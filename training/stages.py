@@ -1,23 +1,23 @@
 """What both stages do: load, train, save."""
 
 import logging
-import sys
 from collections.abc import Sequence
 
 from datasets import Dataset
 from transformers import TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
-from modeling_fgclip.checked_loading import UnsoundCheckpoint
+from eval.locking import writing_together
 
 from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
 from .checkpointing.resuming import checkpoint_to_resume
+from .checkpointing.saving import save_finished
 from .cli import parse_arguments
 from .data.augmentation import Augmentation
 from .data.collator import FGCLIPCollator
 from .data.sources import load_records, load_stream
 from .efficiency.lora import add_lora
-from .evaluation import eval_tasks
+from .evaluation import EvalTasks, eval_tasks
 from .family import training_family
 from .hub.run_record import Sources
 from .temperatures import set_temperatures
@@ -27,17 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 def main(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None = None) -> None:
-    """The command line of a stage: mistakes are told in one line, with exit code 2."""
+    """The command line of a stage."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    try:
-        model, data, training = parse_arguments(stage, arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    try:
-        train(model, data, training)
-    except UnsoundCheckpoint as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    train(*parse_arguments(stage, arguments))
 
 
 def train(
@@ -46,8 +38,26 @@ def train(
     arguments: FGCLIPTrainingArguments,
     callbacks: list[TrainerCallback] | None = None,
 ) -> FGCLIPTrainer:
-    """Trains a stage and saves model and processor in `output_dir`."""
+    """Trains a stage and saves model and processor in `output_dir`, which no other run may use meanwhile.
+
+    Raises:
+        ValueError: settings, data or a checkpoint that cannot be trained, or another run writes to `output_dir`.
+        NotSaved: the disk is full, or cannot be written.
+        Stopped: SIGTERM or Ctrl-C; what was trained so far is saved.
+    """
     tasks = eval_tasks(arguments)
+    arguments.device  # noqa: B018  sets up the processes
+    with writing_together(arguments.output_dir):
+        return _train(model_arguments, data_arguments, arguments, callbacks, tasks)
+
+
+def _train(
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    arguments: FGCLIPTrainingArguments,
+    callbacks: list[TrainerCallback] | None,
+    tasks: EvalTasks | None,
+) -> FGCLIPTrainer:
     checkpoint = checkpoint_to_resume(arguments)
     source = {"revision": model_arguments.revision} if model_arguments.revision else {}
     family = training_family(model_arguments.model_name_or_path, **source).base
@@ -76,9 +86,9 @@ def train(
     )
     sources = Sources(data_arguments.train_data)
     trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks, sources)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    trainer.save_state()
+    with trainer.stop.listening():
+        trainer.train(resume_from_checkpoint=checkpoint)
+        save_finished(trainer)
     trainer.accelerator.end_training()
     return trainer
 

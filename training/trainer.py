@@ -1,5 +1,6 @@
 """FGCLIPTrainer: Trainer for both stages of FG-CLIP."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ from .losses.term import StepOutput
 from .objective import Objective
 from .optimizer import parameter_groups
 from .run_log import RunLog, peak_flops
+from .stopping import StopOnSignal, outlive_signals, stopping
 from .temperatures import TEMPERATURES, ClampTemperatures, prepare_temperatures
+from .watching import watch_step
+
+logger = logging.getLogger(__name__)
 
 
 class FGCLIPTrainer(Trainer):
@@ -94,6 +99,7 @@ class FGCLIPTrainer(Trainer):
         self.sources = sources or Sources()
         self.resumed_from: Path | None = None
         self.run_log = RunLog(peak_flops(args))
+        self.stop = StopOnSignal()
         self.average = WeightAverage(model, args.ema_decay) if args.ema_decay else None
         self._in_backward: StepInBackward | None = None
         self._step_batches: list[dict[str, Any]] = []
@@ -113,6 +119,7 @@ class FGCLIPTrainer(Trainer):
                 *([self.average] if self.average else []),
                 Restore(self),
                 *(callbacks or []),
+                self.stop,
             ],
         )
         if self.average and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
@@ -122,15 +129,27 @@ class FGCLIPTrainer(Trainer):
                 f"step_in_backward updates weights before gradients could be averaged over processes: received "
                 f"{args.world_size} of them, or DeepSpeed or FSDP. Start one process without these, or leave it out."
             )
+        images = args.train_batch_size * args.world_size
+        if images * (args.gradient_accumulation_steps if args.gradient_caching else 1) == 1:
+            logger.warning(
+                "A batch holds one image, and a contrastive loss compares the images of a batch: the global loss is 0 and "
+                "trains nothing. Raise per_device_train_batch_size, or pass gradient_caching with "
+                "gradient_accumulation_steps."
+            )
         # The loss is a mean over the whole batch: with accumulation it is divided by the number of batches.
         self.model_accepts_loss_kwargs = False
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **settings: Any) -> Any:
-        """As Trainer's; `True` resumes from the newest checkpoint of `output_dir` that is as it was written."""
+        """As Trainer's; `True` resumes from the newest checkpoint of `output_dir` that is as it was written.
+
+        Raises:
+            Stopped: SIGTERM or Ctrl-C; what was trained so far is saved.
+        """
         if isinstance(resume_from_checkpoint, bool):
             resume_from_checkpoint = checkpoint_to_resume(self.args) if resume_from_checkpoint else None
         self.resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, **settings)
+        with stopping(self):
+            return super().train(resume_from_checkpoint, **settings)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank. Not handed to accelerate: the sampler shards, `_prepare_inputs` moves."""
@@ -138,6 +157,7 @@ class FGCLIPTrainer(Trainer):
         settings = {
             "pin_memory": self.args.dataloader_pin_memory and torch.cuda.is_available(),
             "prefetch_factor": self.args.dataloader_prefetch_factor if workers else None,
+            "worker_init_fn": outlive_signals,
         }
         if isinstance(self.train_dataset, TrainingStream):
             return StreamDataLoader(
@@ -170,7 +190,7 @@ class FGCLIPTrainer(Trainer):
         outputs = self._embed(model, inputs)
         losses = self.objective.losses(outputs, inputs)
         loss = self.objective.total(losses)
-        self._watch(loss, losses, [inputs])
+        self._watch(loss, losses, [inputs], [outputs])
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, *arguments: Any, **settings: Any) -> tuple[list, torch.Tensor | int | None]:
@@ -203,11 +223,15 @@ class FGCLIPTrainer(Trainer):
         return self._step_loss / len(self._step_batches)
 
     def _cache_step(self, model: torch.nn.Module) -> None:
-        losses, self._cached_batches = cache_gradients(
-            lambda batch: self._embed(model, self._prepare_inputs(batch)), self._step_batches, self.objective
-        )
+        outputs: list[StepOutput] = []
+
+        def embed_batch(batch: dict[str, Any]) -> StepOutput:
+            outputs.append(self._embed(model, self._prepare_inputs(batch)))
+            return outputs[-1]
+
+        losses, self._cached_batches = cache_gradients(embed_batch, self._step_batches, self.objective)
         self._step_loss = self.objective.total(losses)
-        self._watch(self._step_loss, losses, self._step_batches)
+        self._watch(self._step_loss, losses, self._step_batches, outputs)
 
     def _embed(self, model: torch.nn.Module, inputs: dict[str, Any]) -> StepOutput:
         output = embed(model, inputs)
@@ -216,15 +240,23 @@ class FGCLIPTrainer(Trainer):
                 output.teacher_embeds = self.teacher.embed(inputs["teacher_crops"])
         return output
 
-    def _watch(self, loss: torch.Tensor, losses: dict[str, torch.Tensor], batches: list[dict[str, Any]]) -> None:
-        """Notes a step's losses and counts, and stops at a loss that is not finite."""
-        if not torch.isfinite(loss):
+    def _watch(
+        self,
+        loss: torch.Tensor,
+        losses: dict[str, torch.Tensor],
+        batches: list[dict[str, Any]],
+        outputs: list[StepOutput],
+    ) -> None:
+        """Notes a step's losses and counts, stops at a loss that is not finite, and learns of signals."""
+
+        def describe() -> tuple[bool, str]:
             values = {name: value.item() for name, value in losses.items()}
-            raise FloatingPointError(
-                f"The loss is not finite at step {self.state.global_step}: {values}, temperatures "
-                f"{self._temperatures()}. Batch: {[source for batch in batches for source in batch['source_ids']]}. "
-                "Lower the learning rate, clip gradients (max_grad_norm), or look at these records."
-            )
+            bad = [source for pair in zip(batches, outputs, strict=True) for source in not_finite(*pair)]
+            everyone = [source for batch in batches for source in batch["source_ids"]]
+            found = f"records whose embeddings are not finite: {bad}" if bad else f"batch: {everyone}"
+            return bool(bad), f"step {self.state.global_step}, {values}, temperatures {self._temperatures()}, {found}"
+
+        watch_step(loss, self.stop, describe)
         parts = {f"loss_{name}": value for name, value in losses.items()}
         counts = [_counts(batch) | {"flops": self.family.batch_flops(self.model.config, batch)} for batch in batches]
         self.run_log.add({"loss": loss, **parts}, {name: sum(count[name] for count in counts) for name in counts[0]})
@@ -338,6 +370,18 @@ class EndStep(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
         self.objective.end_step()
+
+
+def not_finite(batch: dict[str, Any], output: StepOutput) -> list[str]:
+    """The records of a batch of which an image's, a caption's or an expression's embedding is not finite."""
+    bad = ~output.image_embeds.isfinite().all(-1).cpu()
+    if output.text_embeds is not None:
+        bad_texts = ~output.text_embeds.isfinite().all(-1).cpu()
+        for name in ("long_index", "short_index", "region_index"):
+            if name in batch:
+                rows = batch[name].cpu().view(len(bad), -1)
+                bad |= (bad_texts[rows.clamp(min=0)] & (rows != NO_TEXT)).any(-1)
+    return [source for source, is_bad in zip(batch["source_ids"], bad.tolist(), strict=True) if is_bad]
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:

@@ -122,6 +122,7 @@ results format). Other data: options annotations=FILE, images=FOLDER, classes=FI
 
         from eval.detection.checkpoint import load_detector
         from eval.detection.predict import coco_results, predict
+        from eval.together import failing_together
 
         detector = load_detector(self.detector, data.names, embedder.adapter, embedder).to(embedder.device)
         state = embedder.state
@@ -130,12 +131,13 @@ results format). Other data: options annotations=FILE, images=FOLDER, classes=FI
         found = predict(detector, [data.images[i] for i in mine], progress=False)
         bar = tqdm(zip(mine, found, strict=True), total=len(mine), desc="detecting", disable=not embedder.progress)
         results = []
-        for i, boxes in bar:
-            truth = data.boxes.images[i]
-            # Detections are of the upright picture; results are of the one that the annotation describes.
-            turn = turn_back(turn_of_boxes(data.images[i].header(), truth.size))
-            boxes["boxes"] = turned(boxes["boxes"], data.images[i].header().size, truth.size, turn)
-            results += coco_results(boxes, truth.id, data.boxes.category_ids)
+        with failing_together():
+            for i, boxes in bar:
+                truth = data.boxes.images[i]
+                # Detections are of the upright picture; results are of the one that the annotation describes.
+                turn = turn_back(turn_of_boxes(data.images[i].header(), truth.size))
+                boxes["boxes"] = turned(boxes["boxes"], data.images[i].header().size, truth.size, turn)
+                results += coco_results(boxes, truth.id, data.boxes.category_ids)
         return (
             sorted(gather_object(results), key=lambda one: str(one["image_id"]))
             if state.num_processes > 1

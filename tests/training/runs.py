@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,17 @@ class Killed(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Signaled(TrainerCallback):
+    """A signal in the middle of an optimization step."""
+
+    def __init__(self, step: int, number: int):
+        self.step, self.number = step, number
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step - 1:
+            os.kill(os.getpid(), self.number)
+
+
 def _kill_while_writing(step: int) -> None:
     """kill -9 when half of the optimizer's state of that step is on disk."""
     import torch
@@ -46,7 +59,17 @@ def _kill_while_writing(step: int) -> None:
     torch.save = torn_save
 
 
-def _train(arguments: list[str], rank: int, processes: int, port: int, kill_at: int, kill_writing: int) -> None:
+def _train(
+    arguments: list[str],
+    rank: int,
+    processes: int,
+    port: int,
+    prepare: Callable[[int], list[TrainerCallback] | None] | None,
+    said: Path | None,
+) -> None:
+    if said is not None:
+        file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1), os.dup2(file, 2)
     os.environ["OMP_NUM_THREADS"] = "1"
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
@@ -55,39 +78,78 @@ def _train(arguments: list[str], rank: int, processes: int, port: int, kill_at: 
     multiprocessing.set_start_method("fork", force=True)
     import torch
 
+    from fgclip.command_line import run_command
     from training.arguments import Stage2Arguments
     from training.cli import parse_arguments
     from training.stages import train
 
     torch.set_num_threads(1)
-    if kill_writing:
-        _kill_while_writing(kill_writing)
-    # One rank dies, as a machine would; the launcher then ends the others.
-    callbacks = [Killed(kill_at)] if kill_at and rank == processes - 1 else []
-    train(*parse_arguments(Stage2Arguments, arguments), callbacks)
+    callbacks = (prepare(rank) if prepare else None) or []
+    run_command(lambda _: train(*parse_arguments(Stage2Arguments, arguments), callbacks))
 
 
-def run(arguments: list[str], processes: int = 1, kill_at: int = 0, kill_writing: int = 0) -> None:
-    """Trains stage 2 on so many processes; with a kill, requires that it happened."""
+def start_run(
+    arguments: list[str],
+    processes: int = 1,
+    prepare: Callable[[int], list[TrainerCallback] | None] | None = None,
+    said: Path | None = None,
+) -> list[multiprocessing.Process]:
+    """Trains stage 2 on so many processes, which end as a command does.
+
+    Args:
+        prepare: called with the rank in each process before it trains; may return callbacks.
+        said: file for what they say; None leaves it in the test's output.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ranks = [
-        CONTEXT.Process(target=_train, args=(arguments, rank, processes, port, kill_at, kill_writing))
+        CONTEXT.Process(target=_train, args=(arguments, rank, processes, port, prepare, said))
         for rank in range(processes)
     ]
     for rank in ranks:
         rank.start()
+    return ranks
+
+
+def exit_codes(ranks: list[multiprocessing.Process], seconds: float = 120) -> list[int | None]:
+    """Of processes that must end by themselves; None for one that hangs."""
+    for rank in ranks:
+        rank.join(seconds)
+    codes = [rank.exitcode for rank in ranks]
+    for rank in ranks:
+        rank.kill()
+        rank.join()
+    return codes
+
+
+@dataclass
+class _Death:
+    """One rank dies, as a machine would; the launcher then ends the others."""
+
+    victim: int
+    step: int = 0
+    writing: int = 0
+
+    def __call__(self, rank: int) -> list[TrainerCallback]:
+        if self.writing:
+            _kill_while_writing(self.writing)
+        return [Killed(self.step)] if self.step and rank == self.victim else []
+
+
+def run(arguments: list[str], processes: int = 1, kill_at: int = 0, kill_writing: int = 0) -> None:
+    """Trains stage 2 on so many processes; with a kill, requires that it happened."""
+    victim = processes - 1 if kill_at else 0
     killed = bool(kill_at or kill_writing)
-    victim = ranks[-1] if kill_at else ranks[0]
-    victim.join(300)
+    ranks = start_run(arguments, processes, _Death(victim, kill_at, kill_writing) if killed else None)
+    ranks[victim].join(300)
     if killed:
         for rank in ranks:
             rank.kill()
     for rank in ranks:
         rank.join(300)
     expected = -signal.SIGKILL if killed else 0
-    assert victim.exitcode == expected, f"exit code {victim.exitcode}; its output is above"
+    assert ranks[victim].exitcode == expected, f"exit code {ranks[victim].exitcode}; its output is above"
     assert killed or all(rank.exitcode == 0 for rank in ranks)
 
 

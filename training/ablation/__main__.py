@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import logging as transformers_logging
 
+from dataset_scripts.locking import writing
 from eval.names import name_of
 from fgclip.command_line import Parser, run_command
 
@@ -51,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     transformers_logging.set_verbosity_error()
-    try:
-        setup = setup_from(parsed)
-        begin(setup, parsed.dry_run)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    _ablate(parsed)
+
+
+def _ablate(parsed: argparse.Namespace) -> None:
+    setup = setup_from(parsed)
     if parsed.dry_run:
+        begin(setup, dry=True)
         for seed in parsed.seeds:
             for variant in setup.variants:
                 losses = " ".join(variant.losses)
@@ -64,14 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"seed {seed}: {variant.name} from {setup.start or variant.start}, {losses}, on {setup.train_data}"
                 )
         return
-    try:
-        run(
-            setup,
-            parsed.seeds,
-            f"Trained on {name_of(setup.train_data)}, from {name_of(setup.start) or 'random weights'}",
-        )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    about = f"Trained on {name_of(setup.train_data)}, from {name_of(setup.start) or 'random weights'}"
+    with writing(setup.output):
+        begin(setup)
+        run(setup, parsed.seeds, about)
 
 
 if __name__ == "__main__":

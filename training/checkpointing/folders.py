@@ -95,7 +95,7 @@ def step_of(folder: Path) -> int:
     return int(_NAME.fullmatch(folder.name)[1])
 
 
-def progress_file(process_index: int) -> str:
+def progress_file(process_index: int | str) -> str:
     """Where a process keeps its own state."""
     return f"progress_{process_index}.pt"
 

@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import broadcast
 from transformers import TrainerCallback
 
+from eval.together import failing_together
 from training.arguments import FGCLIPTrainingArguments
 from training.efficiency.lora import has_lora, load_adapters
 
@@ -42,36 +43,46 @@ def checkpoint_to_resume(args: FGCLIPTrainingArguments) -> str | None:
         ValueError: the checkpoint that was asked for is not there or is damaged.
     """
     output = Path(args.output_dir)
-    step = torch.tensor([-1], device=args.device)
     chosen = Path(args.resume_from_checkpoint) if args.resume_from_checkpoint else None
-    if args.should_save:
-        if chosen is not None:
-            problem = damage(chosen) if chosen.is_dir() else "there is no such folder"
-            if problem:
-                raise ValueError(
-                    f"Received resume_from_checkpoint={chosen}: {problem}. Leave the option out to go on from the newest "
-                    f"good checkpoint of {output}."
-                )
-            _leave_later_ones(chosen, output)
-        elif args.overwrite_output_dir:
-            for folder in checkpoint_folders(output):
-                logger.warning("Deleting %s (overwrite_output_dir).", folder)
-                shutil.rmtree(folder)
-        else:
-            newest = newest_good_checkpoint(output)
+    step = torch.tensor([-1], device=args.device)
+    with failing_together():
+        if args.should_save:
+            newest = _prepare(chosen, output, args.overwrite_output_dir)
             step.fill_(-1 if newest is None else step_of(newest))
-        shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     if args.world_size > 1:
         step = broadcast(step)
-    if chosen is None and step.item() >= 0:
-        chosen = output / f"checkpoint-{step.item()}"
-        if not chosen.is_dir():
+    with failing_together():
+        if chosen is None and step.item() >= 0:
+            chosen = output / f"checkpoint-{step.item()}"
+        if chosen is not None and not chosen.is_dir():
             raise ValueError(
-                f"{chosen} is not there on process {args.process_index}; on several machines output_dir must lie on a file "
-                "system that all of them share."
+                f"{chosen} is not there on process {args.process_index}; on several machines output_dir must lie on a "
+                "file system that all of them share."
             )
+    if chosen is not None:
         logger.info("Resuming from %s. Pass --overwrite_output_dir to start anew.", chosen)
     return None if chosen is None else str(chosen)
+
+
+def _prepare(chosen: Path | None, output: Path, overwrite: bool) -> Path | None:
+    """On the first process: leaves in the folder what the run goes on from; the newest good one if none was chosen."""
+    newest = None
+    if chosen is not None:
+        problem = damage(chosen) if chosen.is_dir() else "there is no such folder"
+        if problem:
+            raise ValueError(
+                f"Received resume_from_checkpoint={chosen}: {problem}. Leave the option out to go on from the newest "
+                f"good checkpoint of {output}."
+            )
+        _leave_later_ones(chosen, output)
+    elif overwrite:
+        for folder in checkpoint_folders(output):
+            logger.warning("Deleting %s (overwrite_output_dir).", folder)
+            shutil.rmtree(folder)
+    else:
+        newest = newest_good_checkpoint(output)
+    shutil.rmtree(output / UNFINISHED, ignore_errors=True)
+    return newest
 
 
 def _leave_later_ones(chosen: Path, output: Path) -> None:
@@ -107,31 +118,39 @@ class Restore(TrainerCallback):
         folder = self.trainer.resumed_from
         if folder is None:
             return
-        _load_progress(self.trainer, folder)
-        if self.trainer.average is not None:
-            self.trainer.average.load(folder)
+        with failing_together():
+            _load_progress(self.trainer, folder)
+            if self.trainer.average is not None:
+                self.trainer.average.load(folder)
 
 
 def _load_progress(trainer: "FGCLIPTrainer", folder: Path) -> None:
-    file = folder / progress_file(trainer.args.process_index)
+    rank, world = trainer.args.process_index, trainer.args.world_size
     loader = trainer.callback_handler.train_dataloader
-    if not (folder / progress_file(0)).is_file():
+    saved_by = len(list(folder.glob(progress_file("*"))))
+    if not saved_by:
         raise ValueError(
             f"{folder} holds a model and no state of its training (save_only_model). Start from it with "
             "--model_name_or_path, and --overwrite_output_dir or another output_dir."
         )
-    if not file.is_file():
-        if hasattr(loader, "load_state_dict"):
-            raise ValueError(
-                f"{folder} has no place in the data for process {trainer.args.process_index} of "
-                f"{trainer.args.world_size}; resume a stream with as many processes as it was saved with."
-            )
-        logger.warning("%s has no %s: the first log line after resuming covers fewer steps.", folder, file.name)
-        return
-    progress = torch.load(file, weights_only=True)
-    trainer.run_log.load_state_dict(progress["run_log"])
+    is_stream, is_other = hasattr(loader, "load_state_dict"), saved_by != world
+    if is_other and is_stream:
+        raise ValueError(
+            f"{folder} was saved by {saved_by} processes, each with its place in the data, and this run has {world}; "
+            "resume a stream with as many processes as it was saved with."
+        )
+    # What the processes have in common is the same in each file.
+    progress = torch.load(folder / progress_file(0 if is_other else rank), weights_only=True)
     trainer.objective.load_state_dict(progress["objective"])
-    if hasattr(loader, "load_state_dict"):
+    if is_other:
+        # The sums since the last log line are each process's own.
+        logger.warning(
+            "%s was saved by %d processes, this run has %d: the first log line covers fewer steps.",
+            *(folder, saved_by, world),
+        )
+        return
+    trainer.run_log.load_state_dict(progress["run_log"])
+    if is_stream:
         if progress["data"] is None:
             raise ValueError(f"{folder} is of a run without streaming; resume it without --streaming.")
         loader.load_state_dict(progress["data"])

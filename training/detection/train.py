@@ -30,22 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
-    """Trains a detector and saves it in `output_dir`.
+    """Trains a detector and saves it in `output_dir`, which no other run may use meanwhile.
 
     Returns:
         The [`DetectionTrainer`].
     """
-    from transformers import set_seed
-
     from eval.detection.requirements import require_torchvision
+    from eval.locking import writing_together
 
     require_torchvision()
+    arguments.device  # noqa: B018  sets up the processes
+    with writing_together(arguments.output_dir):
+        return _train(encoder, data, arguments)
+
+
+def _train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
+    from transformers import set_seed
+
     from dataset_scripts.ov_coco import read_detection
     from eval.adapters import load_adapter
     from eval.detection.detector import OpenVocabularyDetector
     from eval.detection.vocabulary import Vocabulary
     from eval.embed import Embedder
     from training.checkpointing.resuming import checkpoint_to_resume
+    from training.checkpointing.saving import save_finished
     from training.detection.augmentation import DetectionAugmentation
     from training.detection.data import DetectionExamples, check_base_boxes
     from training.detection.trainer import DetectionTrainer
@@ -68,9 +76,9 @@ def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: De
     detector = OpenVocabularyDetector(adapter, Vocabulary.of(base, embedder, base), config)
     checkpoint = checkpoint_to_resume(arguments)
     trainer = DetectionTrainer(detector, arguments, examples, encoder.model_name_or_path)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    trainer.save_state()
+    with trainer.stop.listening():
+        trainer.train(resume_from_checkpoint=checkpoint)
+        save_finished(trainer)
     trainer.accelerator.end_training()
     return trainer
 

@@ -16,6 +16,8 @@ from training.checkpointing.resuming import Restore
 from training.checkpointing.saving import save_checkpoint
 from training.data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
 from training.run_log import RunLog
+from training.stopping import StopOnSignal, outlive_signals, stopping
+from training.watching import watch_step
 
 from .data import DetectionExamples
 
@@ -45,18 +47,20 @@ class DetectionTrainer(Trainer):
 
     def __init__(self, model: OpenVocabularyDetector, args: Any, train_dataset: DetectionExamples, encoder: str):
         self.run_log, self.objective, self.encoder = RunLog(), _NoState(), encoder
+        self.stop = StopOnSignal()
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             data_collator=train_dataset.collate,
-            callbacks=[Restore(self)],
+            callbacks=[Restore(self), self.stop],
         )
         self.model_accepts_loss_kwargs = False
 
     def train(self, resume_from_checkpoint: str | None = None, **settings: Any) -> Any:
         self.resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, **settings)
+        with stopping(self):
+            return super().train(resume_from_checkpoint, **settings)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank, with an order that depends on seed and epoch alone."""
@@ -72,6 +76,7 @@ class DetectionTrainer(Trainer):
             batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=outlive_signals,
             persistent_workers=bool(self.args.dataloader_num_workers) and self.args.dataloader_persistent_workers,
         )
 
@@ -85,11 +90,12 @@ class DetectionTrainer(Trainer):
         """The sum of the losses of proposals and heads, each logged."""
         losses = model(inputs["images"], inputs["targets"])
         loss = sum(losses.values())
-        if not torch.isfinite(loss):
+
+        def describe() -> tuple[bool, str]:
             values = {name: value.item() for name, value in losses.items()}
-            raise FloatingPointError(
-                f"The loss is not finite at step {self.state.global_step}: {values}. Lower the learning rate."
-            )
+            return not torch.isfinite(loss).item(), f"step {self.state.global_step}, {values}"
+
+        watch_step(loss, self.stop, describe)
         boxes = sum(len(target["boxes"]) for target in inputs["targets"])
         self.run_log.add({"loss": loss, **losses}, {"images": len(inputs["images"]), "boxes": boxes})
         return (loss, losses) if return_outputs else loss
