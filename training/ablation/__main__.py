@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ablate(parsed: argparse.Namespace) -> None:
     setup = setup_from(parsed)
+    begin(setup, dry=True)  # a mistake leaves no folder behind
     if parsed.dry_run:
-        begin(setup, dry=True)
         for seed in parsed.seeds:
             for variant in setup.variants:
                 losses = " ".join(variant.losses)
