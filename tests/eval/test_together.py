@@ -3,6 +3,7 @@
 import multiprocessing
 import socket
 
+import pytest
 import torch.distributed as dist
 
 from eval.together import failing_together
@@ -41,10 +42,5 @@ def test_the_other_process_fails_with_the_first_ones_message():
 
 
 def test_alone_an_error_stays_what_it_is():
-    try:
-        with failing_together():
-            raise OSError("disk")
-    except OSError as error:
-        assert str(error) == "disk"
-    else:
-        raise AssertionError("nothing was raised")
+    with pytest.raises(OSError, match="disk"), failing_together():
+        raise OSError("disk")
