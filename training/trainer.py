@@ -23,6 +23,7 @@ from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
 from .data.stream_loading import StreamDataLoader
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
+from .efficiency.host_memory import GiveBackHostMemory
 from .efficiency.selective_checkpointing import checkpoint_selectively
 from .efficiency.step_in_backward import StepInBackward
 from .evaluation import EvalTasks, evaluate_tasks
@@ -118,6 +119,7 @@ class FGCLIPTrainer(Trainer):
                 EndStep(self.objective),
                 *([self.average] if self.average else []),
                 Restore(self),
+                *([GiveBackHostMemory()] if args.device.type == "cpu" else []),
                 *(callbacks or []),
                 self.stop,
             ],
