@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from huggingface_hub import EvalResult, ModelCardData
 
 from eval.results import Result
-from eval.tasks import TASKS
+from eval.tasks import TASKS, Task
 
 
 def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
@@ -25,7 +25,8 @@ def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
         for name, score in result.scores.items():
             entries.append(
                 EvalResult(
-                    task_type=TASKS[result.task].hub_task,
+                    # A task of one's own may not be registered where its result is reported.
+                    task_type=TASKS.get(result.task, Task).hub_task,
                     task_name=result.task,
                     dataset_type=label,
                     dataset_name=label,
