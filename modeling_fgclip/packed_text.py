@@ -95,6 +95,7 @@ def _prefix_tree(
     """
     lengths = starts.diff()
     nodes = torch.empty_like(input_ids)
+    vocabulary = input_ids.max() + 1
     tokens = []
     parents = is_long.long()  # of the next token of each text: a node, at first one root for short and one for long
     count = 0
@@ -102,7 +103,7 @@ def _prefix_tree(
         # Texts lie shortest first, so those that reach this position are the last ones.
         reaching = slice(int(torch.searchsorted(lengths, position, right=True)), None)
         places = starts[:-1][reaching] + position
-        children = parents[reaching] * (input_ids.max() + 1) + input_ids[places]  # one number for a parent and a token
+        children = parents[reaching] * vocabulary + input_ids[places]  # one number for a parent and a token
         distinct, child = torch.unique(children, return_inverse=True)
         first = torch.full_like(distinct, len(input_ids)).scatter_reduce_(0, child, places, "amin")
         rank = torch.empty_like(distinct)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from PIL.Image import Image
 from torch import nn
 from transformers import CLIPImageProcessorPil, PreTrainedConfig, ProcessorMixin
 
@@ -21,6 +22,7 @@ from modeling_fgclip import (
 )
 from modeling_fgclip.family import FAMILIES, FGCLIP, FGCLIP2, Family, family_of
 
+from .data.pixels import eight_bit_images, patches
 from .data.tokenizer import train_siglip_tokenizer, train_tokenizer
 from .planning import flops, flops_fgclip2
 
@@ -33,7 +35,7 @@ class TrainingFamily:
 
     Args:
         base: its model and processor.
-        image_inputs: what the processor makes of images and the model takes.
+        images: from a processor and PIL images to their part of a batch.
         same_texts: by kind of text the kind as which it is encoded; equal texts of equal kinds are one row of a batch.
         pack: texts of a batch, as lists of token ids with their kinds, as the model takes them.
         has_bias: whether the model's logits have one, for the sigmoid loss.
@@ -46,7 +48,7 @@ class TrainingFamily:
     """
 
     base: Family
-    image_inputs: tuple[str, ...]
+    images: Callable[[ProcessorMixin, Sequence[Image]], dict[str, Any]]
     same_texts: dict[str, str]
     pack: Callable[[ProcessorMixin, Sequence[list[int]], Sequence[str], bool], Any]
     has_bias: bool
@@ -123,7 +125,7 @@ TRAINING_FAMILIES = {
     for family in (
         TrainingFamily(
             base=FGCLIP,
-            image_inputs=("pixel_values",),
+            images=eight_bit_images,
             same_texts={"short": "short", "box": "short", "long": "long"},
             pack=_pack,
             has_bias=False,
@@ -135,7 +137,7 @@ TRAINING_FAMILIES = {
         ),
         TrainingFamily(
             base=FGCLIP2,
-            image_inputs=("pixel_values", "pixel_attention_mask", "spatial_shapes"),
+            images=patches,
             same_texts={kind: kind for kind in TEXT_KINDS},
             pack=_pack_full,
             has_bias=True,

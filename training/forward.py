@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from modeling_fgclip import FGCLIP2Model, FGCLIPModel
 
+from .data.pixels import normalized
 from .losses.term import StepOutput
 
 # What the model's forward takes of a batch; the rest says who belongs to whom.
@@ -20,8 +21,9 @@ def embed(model: nn.Module, batch: dict[str, Any]) -> StepOutput:
     """Embeds a batch of the collator. Crops are images behind the others, so that one wrapped forward sees all."""
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     images = len(batch["pixel_values"])
+    inputs["pixel_values"] = normalized(batch)
     if "crops" in batch:
-        inputs["pixel_values"] = torch.cat([batch["pixel_values"], batch["crops"]])
+        inputs["pixel_values"] = torch.cat([inputs["pixel_values"], normalized(batch, "crops")])
     output = StepOutput(**model(**inputs))
     if "crops" in batch:
         output.crop_embeds, output.image_embeds = output.image_embeds[images:], output.image_embeds[:images]

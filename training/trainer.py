@@ -20,6 +20,7 @@ from .checkpointing.resuming import Restore, checkpoint_to_resume, load_weights
 from .checkpointing.saving import save_checkpoint, save_model
 from .data.collator import NO_TEXT, FGCLIPCollator
 from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .data.pixels import normalized
 from .data.stream_loading import StreamDataLoader
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
@@ -239,7 +240,7 @@ class FGCLIPTrainer(Trainer):
         output = embed(model, inputs)
         if self.teacher is not None:
             with self.accelerator.autocast():
-                output.teacher_embeds = self.teacher.embed(inputs["teacher_crops"])
+                output.teacher_embeds = self.teacher.embed(normalized(inputs, "teacher_crops"))
         return output
 
     def _watch(

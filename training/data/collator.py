@@ -1,10 +1,9 @@
 """From records to a batch: one tensor of images, one pack of distinct texts, and who belongs to whom."""
 
-import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,9 +14,7 @@ from modeling_fgclip import FGCLIP2Processor, FGCLIPProcessor
 from training.family import training_family
 
 from .augmentation import Augmentation
-
-# Tokenized texts to remember; a generated or small data set repeats them every epoch.
-MAX_REMEMBERED_TEXTS = 1_000_000
+from .token_ids import TokenIds
 
 # Stands in an index for "no text".
 NO_TEXT = -1
@@ -69,10 +66,10 @@ class FGCLIPCollator:
     crops: bool = False
     teacher_crops: bool = False
     texts: bool = True
-    _token_ids: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.family = training_family(self.processor)
+        self._token_ids = TokenIds(self.processor)
         if self.crops and not self.family.takes_crops:
             raise ValueError(
                 f"Received a loss on regions cut out of their images, which {self.family.name} cannot train: crops have "
@@ -88,14 +85,16 @@ class FGCLIPCollator:
     def __call__(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns a batch of B images, N distinct texts and R regions with hard negatives.
 
-        - `pixel_values` (B, 3, S, S), or patches with their mask and shapes and `patch_counts`, a list (FG-CLIP 2);
-          `packed_texts`, N texts; `source_ids`, B strings
+        - `pixel_values` (B, 3, S, S) of 8 bits with `pixel_levels` (3, 256), which `training.data.pixels.normalized` makes
+          floats of on the device; or patches with their mask and shapes and `patch_counts`, a list (FG-CLIP 2)
+        - `packed_texts`, N texts; `source_ids`, B strings
         - `text_hash` (N,): equal for equal texts, on any rank; `picture_hash` (B,), if wanted, for equal pictures
         - `long_index`, `short_index` (B,): rows of the captions among the texts, -1 for a missing one
         - with regions: `boxes` (B, K, 4), `region_index` (B, K): rows of the phrases, -1 for padding;
           `hard_region_index` (R,): place in the flattened (B * K) regions; `hard_index` (R, 1 + negatives): rows of the
           phrase and of its negatives, -1 for padding
-        - with crops: `crops` or `teacher_crops` (C, 3, S, S), and `crop_index` (C,): place in the flattened regions
+        - with crops: `crops` or `teacher_crops` (C, 3, S, S), of 8 bits too, and `crop_index` (C,): place in the flattened
+          regions
         """
         generators = [
             random.Random(f"{self.seed}/{record.get('draw', 0)}/{record['source_id']}") for record in records
@@ -105,7 +104,7 @@ class FGCLIPCollator:
             records = [self.augmentation(record, rng) for record, rng in zip(records, generators, strict=True)]
         texts = TextTable(self.family.same_texts)
         batch: dict[str, Any] = {
-            **self._images([record["image"] for record in records]),
+            **self.family.images(self.processor, [record["image"] for record in records]),
             "long_index": torch.tensor([texts.add(record["caption"], "long") for record in records]),
             "short_index": torch.tensor(
                 [texts.add(self._short_caption(*pair), "short") for pair in zip(records, generators, strict=True)]
@@ -129,14 +128,6 @@ class FGCLIPCollator:
             batch["packed_texts"] = self._pack(texts, share_prefixes=bool(self.max_regions))
         return batch
 
-    def _images(self, images: list[Image.Image]) -> dict[str, Any]:
-        prepared = self.processor(images=images)
-        batch = {name: prepared[name] for name in self.family.image_inputs}
-        if "spatial_shapes" in batch:
-            # On the host, for the log.
-            batch["patch_counts"] = batch["spatial_shapes"].prod(-1).tolist()
-        return batch
-
     def _short_caption(self, record: dict[str, Any], rng: random.Random) -> str | None:
         """One of the short captions; another one at another visit."""
         captions = record["short_captions"]
@@ -147,28 +138,27 @@ class FGCLIPCollator:
     def _regions(
         self, records: list[dict[str, Any]], generators: list[random.Random], texts: TextTable
     ) -> dict[str, torch.Tensor]:
-        boxes = torch.zeros(len(records), self.max_regions, 4)
-        region_index = torch.full((len(records), self.max_regions), NO_TEXT)
+        boxes = [[[0.0] * 4] * self.max_regions for _ in records]
+        region_index = [[NO_TEXT] * self.max_regions for _ in records]
         hard_region_index, hard_rows = [], []
         for image, (record, rng) in enumerate(zip(records, generators, strict=True)):
             described = [region for region in record["regions"] if region["short_expr"] or region["long_expr"]]
             if len(described) > self.max_regions:
                 described = rng.sample(described, self.max_regions)
             for place, region in enumerate(described):
-                boxes[image, place] = torch.tensor(region["bbox"])
+                boxes[image][place] = region["bbox"]
                 expressions = [text for text in (region["short_expr"], region["long_expr"]) if text]
-                region_index[image, place] = texts.add(rng.choice(expressions), "box")
+                region_index[image][place] = texts.add(rng.choice(expressions), "box")
                 if region["short_expr"] and region["negatives"]:
                     hard_region_index.append(image * self.max_regions + place)
                     hard_rows.append([texts.add(text, "box") for text in (region["short_expr"], *region["negatives"])])
-        hard_index = torch.full((len(hard_rows), max(map(len, hard_rows), default=2)), NO_TEXT)
-        for row, values in zip(hard_index, hard_rows, strict=True):
-            row[: len(values)] = torch.tensor(values)
+        longest = max(map(len, hard_rows), default=2)
+        hard_rows = [row + [NO_TEXT] * (longest - len(row)) for row in hard_rows]
         return {
-            "boxes": boxes,
-            "region_index": region_index,
+            "boxes": torch.tensor(boxes, dtype=torch.float32),
+            "region_index": torch.tensor(region_index),
             "hard_region_index": torch.tensor(hard_region_index, dtype=torch.long),
-            "hard_index": hard_index,
+            "hard_index": torch.tensor(hard_rows, dtype=torch.long).view(-1, longest),
         }
 
     def _crops(self, records: list[dict[str, Any]], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -177,19 +167,12 @@ class FGCLIPCollator:
         for place in crop_index.tolist():
             image, region = divmod(place, self.max_regions)
             crops.append(crop(records[image]["image"], batch["boxes"][image, region].tolist()))
-        pixels = self.processor(images=crops)["pixel_values"] if crops else batch["pixel_values"][:0]
+        pixels = self.family.images(self.processor, crops)["pixel_values"]
         given = {"crops": self.crops, "teacher_crops": self.teacher_crops}
         return {"crop_index": crop_index} | {name: pixels for name, is_given in given.items() if is_given}
 
     def _pack(self, texts: TextTable, share_prefixes: bool) -> Any:
-        for kind in dict.fromkeys(self.family.same_texts.values()):
-            new = [row[0] for row in texts.rows if row[1] == kind and row not in self._token_ids]
-            if len(self._token_ids) + len(new) > MAX_REMEMBERED_TEXTS:
-                self._token_ids = {key: ids for key, ids in self._token_ids.items() if key in texts.rows}
-            if new:
-                encoded = self.processor.encode_texts(new, kind == "long")
-                self._token_ids.update({(text, kind): ids for text, ids in zip(new, encoded, strict=True)})
-        token_ids = [self._token_ids[row] for row in texts.rows]
+        token_ids = self._token_ids([(text, kind == "long") for text, kind in texts.rows])
         return self.family.pack(self.processor, token_ids, [kind for _, kind in texts.rows], share_prefixes)
 
 
@@ -207,4 +190,4 @@ def _picture_hash(image: Image.Image) -> int:
 
 def _hash(text: str) -> int:
     """63 bits that are the same in every process, unlike Python's own hash."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return xxhash.xxh3_64_intdigest(text.encode()) >> 1

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.records import make_record
 from training.data.collator import FGCLIPCollator
+from training.data.pixels import normalized
 from training.forward import embed
 from training.objective import Objective, parse_losses
 from training.planning.flops import batch_flops, image_flops, step_flops, text_flops
@@ -15,7 +16,8 @@ RECORDS = [(0, 0), (2, 3), (4, 10)]  # regions and negatives of each
 
 def batch_of(processor, max_regions: int) -> dict:
     records = [make_record(number, *counts) for number, counts in enumerate(RECORDS)]
-    return FGCLIPCollator(processor, max_regions=max_regions)(records)
+    batch = FGCLIPCollator(processor, max_regions=max_regions)(records)
+    return batch | {"pixel_values": normalized(batch)}
 
 
 @pytest.mark.parametrize("max_regions", [0, 4], ids=["stage 1", "stage 2"])
