@@ -26,11 +26,10 @@ from transformers.utils import logging as transformers_logging
 
 from fgclip.command_line import Parser, run_command
 
-from .export_encoders import Encoder, check_inputs, encoders
+from . import export_encoders, export_encoders_fgclip2
+from .export_encoders import Encoder
 from .extras import missing_extra
-from .family import family_of
-from .modeling_fgclip import FGCLIPModel
-from .processing_fgclip import FGCLIPProcessor
+from .family import FGCLIP, family_of
 
 # Of normalized embeddings, which are at most 1.
 TOLERANCE = 1e-4
@@ -40,6 +39,8 @@ FORMATS = ("onnx", "torch")
 PRECISIONS = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}
 # ONNX files take what other tools pass; torch.export's take the choice of long text as an input.
 ENCODERS = {"onnx": ("image", "dense", "region", "text_by_length"), "torch": ("image", "dense", "region", "text")}
+# By model type. Of FG-CLIP 2 everything is written in both formats.
+EXPORTED = {"fgclip": export_encoders, "fgclip2": export_encoders_fgclip2}
 Runner = Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]]
 
 
@@ -95,24 +96,27 @@ def export(
     if "onnx" in formats:
         _require_onnx()
     family = family_of(checkpoint, **kwargs)
-    if family.model_type != "fgclip":
-        raise ValueError(f"{checkpoint} is an {family.name}; only FG-CLIP is exported.")
-    model = FGCLIPModel.from_pretrained(checkpoint, dtype=torch.float32, **kwargs).eval()
+    if family.model_type not in EXPORTED:
+        raise ValueError(f"{checkpoint} is an {family.name}; only {', '.join(EXPORTED)} checkpoints are exported.")
+    parts = EXPORTED[family.model_type]
+    model = family.model.from_pretrained(checkpoint, dtype=torch.float32, **kwargs).eval()
     output.mkdir(parents=True, exist_ok=True)
     exported = Exported()
-    wanted = {name for kind in formats for name in ENCODERS[kind]} | ({"long_text"} if long_text else set())
+    made = parts.encoders(model)
+    names = {kind: ENCODERS[kind] if family is FGCLIP else [encoder.name for encoder in made] for kind in FORMATS}
+    wanted = {name for kind in formats for name in names[kind]} | ({"long_text"} if long_text else set())
     with _quiet():
-        for encoder in encoders(model):
+        for encoder in made:
             if encoder.name not in wanted:
                 continue
             # Traced once for both formats.
             program = torch.export.export(
                 encoder.module, (), encoder.inputs, dynamic_shapes=encoder.dynamic_shapes, strict=False
             )
-            if "torch" in formats and encoder.name in ENCODERS["torch"]:
+            if "torch" in formats and encoder.name in names["torch"]:
                 path = output / f"{encoder.name}_encoder.pt2"
                 exported.differences[path.name] = _compare(encoder, model, _write_torch(program, path))[0]
-            if "onnx" in formats and encoder.name in (*ENCODERS["onnx"], "long_text"):
+            if "onnx" in formats and encoder.name in (*names["onnx"], "long_text"):
                 path = output / "onnx" / f"{encoder.file}.onnx"
                 path.parent.mkdir(exist_ok=True)
                 exported.differences[f"onnx/{path.name}"] = _compare(
@@ -196,10 +200,10 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path) -> Runner:
     return run
 
 
-def _compare(encoder: Encoder, model: FGCLIPModel, runner: Runner) -> tuple[float, float]:
+def _compare(encoder: Encoder, model: torch.nn.Module, runner: Runner) -> tuple[float, float]:
     """Largest difference from, and smallest cosine to, the model's own methods, which the modules do not share in full."""
     difference, cosine = 0.0, 1.0
-    for inputs in check_inputs(encoder, model):
+    for inputs in EXPORTED[family_of(model).model_type].check_inputs(encoder, model):
         with torch.no_grad():
             pairs = list(zip(runner(inputs), encoder.expected(inputs), strict=True))
         for found, expected in pairs:
@@ -215,14 +219,16 @@ def _is_large(encoder: Encoder) -> bool:
     return sum(p.numel() * p.element_size() for p in encoder.module.parameters()) > 1.8e9
 
 
-def _save_settings(checkpoint: str, model: FGCLIPModel, output: Path, **kwargs: str) -> None:
+def _save_settings(checkpoint: str, model: torch.nn.Module, output: Path, **kwargs: str) -> None:
     """Tokenizer, preprocessing and model settings, for users of other languages; no code."""
-    config = {**model.config.to_dict(), "model_type": "clip", "architectures": ["CLIPModel"]}
+    family = family_of(model)
+    is_clip = family is FGCLIP
+    config = model.config.to_dict() | ({"model_type": "clip", "architectures": ["CLIPModel"]} if is_clip else {})
     for name in ("auto_map", "custom_pipelines"):
-        config.pop(name)
+        config.pop(name, None)
     (output / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     try:
-        processor = FGCLIPProcessor.from_pretrained(checkpoint, **kwargs)
+        processor = family.processor.from_pretrained(checkpoint, **kwargs)
     except OSError:
         print(f"{checkpoint} has no tokenizer or no preprocessing settings; only the encoders were written.")
         return
@@ -230,7 +236,8 @@ def _save_settings(checkpoint: str, model: FGCLIPModel, output: Path, **kwargs: 
         processor.save_pretrained(folder)
         for file in Path(folder).glob("tokenizer*.json"):
             (output / file.name).write_bytes(file.read_bytes())
-    settings = {**processor.image_processor.to_dict(), "image_processor_type": "CLIPImageProcessor"}
+    kind = "CLIPImageProcessor" if is_clip else "Siglip2ImageProcessor"
+    settings = {**processor.image_processor.to_dict(), "image_processor_type": kind}
     (output / "preprocessor_config.json").write_text(
         json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8"
     )

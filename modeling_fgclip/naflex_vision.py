@@ -56,7 +56,7 @@ class FGCLIP2PoolingHead(Siglip2MultiheadAttentionPoolingHead):
 
     def forward(self, hidden_state: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """(N, P, D) states and (N, P) mask to (N, D)."""
-        return self._attend(self.probe.expand(len(hidden_state), -1, -1), hidden_state, attention_mask)[:, 0]
+        return self._attend(self.probe.expand(hidden_state.shape[0], -1, -1), hidden_state, attention_mask)[:, 0]
 
     def dense(self, hidden_state: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """(N, P, D) states and (N, P) mask to (N, P, D); the mask is of keys alone, so that no (P, P) mask is formed."""
