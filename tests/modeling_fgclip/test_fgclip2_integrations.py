@@ -183,3 +183,13 @@ def test_published_format_both_ways(fgclip2_processor, tmp_path, capsys):
     assert overlay["auto_map"]["AutoModelForCausalLM"] == "modeling_fgclip2.FGCLIP2Model"
     assert (tmp_path / "overlay" / "modeling_fgclip2.py").is_file()
     assert not (tmp_path / "overlay" / "tokenizer.json").exists()
+
+
+def test_model_card(checkpoint):
+    from training.hub.model_card import render_card
+
+    card = str(render_card(checkpoint, "user/my-fgclip2"))
+    assert "FG-CLIP 2" in card
+    assert "up to 36 patches of 16 x 16 pixels" in card
+    assert "up to 196 tokens" in card
+    assert "region_text=True" in card

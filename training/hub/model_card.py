@@ -11,12 +11,15 @@ from safetensors import safe_open
 from eval.report.model_index import eval_results
 from eval.report.write import load_run
 from eval.results import Result
-from modeling_fgclip import FGCLIPConfig
-from modeling_fgclip.checkpoint_folder import read_json
+from modeling_fgclip.checkpoint_folder import family_in, read_json
+from modeling_fgclip.family import FGCLIP
 
 from .run_record import read_run_record
 
-TEMPLATE = Path(__file__).with_name("model_card.md")
+TEMPLATES = {
+    "fgclip": Path(__file__).with_name("model_card.md"),
+    "fgclip2": Path(__file__).with_name("model_card_fgclip2.md"),
+}
 LICENSE = "apache-2.0"
 
 
@@ -24,7 +27,7 @@ def render_card(
     folder: str | Path,
     repo_id: str,
     evaluation: str | Path | None = None,
-    template: str | Path = TEMPLATE,
+    template: str | Path | None = None,
 ) -> ModelCard:
     """Renders the card of a checkpoint.
 
@@ -32,39 +35,51 @@ def render_card(
         folder: checkpoint, with the `training_run.json` of the run that made it, if it was trained here.
         repo_id: where it is to be published; the usage example loads it from there.
         evaluation: `--output` of `python -m eval`, for the results.
-        template: a Jinja template of a card.
+        template: a Jinja template of a card; by default that of the family.
 
     Raises:
         ValueError: without the template, or for a folder without evaluation results.
     """
+    family = family_in(folder)
+    template = TEMPLATES[family.model_type] if template is None else template
     if not Path(template).is_file():
-        raise ValueError(f"Found no card template at {template}; pass another one, or none for that of FG-CLIP.")
-    config = FGCLIPConfig.from_pretrained(folder)
+        raise ValueError(f"Found no card template at {template}; pass another one, or none for that of the family.")
+    config = family.config.from_pretrained(folder)
     runs = _runs(read_run_record(folder))
     results: Mapping[str, Result] = load_run(evaluation) if evaluation is not None else {}
     base_model = runs[0]["base_model"] if runs else None
     data = ModelCardData(
         model_name=repo_id.split("/")[-1],
         license=LICENSE,
-        language="en",
+        language="en" if family is FGCLIP else ["en", "zh"],
         library_name="transformers",
         pipeline_tag="zero-shot-image-classification",
-        tags=["fgclip", "clip", "fine-grained", "region", "sentence-transformers", "feature-extraction"],
+        tags=[
+            family.model_type,
+            "clip" if family is FGCLIP else "siglip2",
+            "fine-grained",
+            "region",
+            "sentence-transformers",
+            "feature-extraction",
+        ],
         base_model=base_model if base_model and _is_hub_id(base_model, folder) else None,
         eval_results=eval_results(results) or None,
     )
     processor = read_json(Path(folder) / "processor_config.json")
+    vision = config.vision_config
+    # A side in pixels; of FG-CLIP 2 the most patches an image is given.
+    size = vision.image_size if family is FGCLIP else max(processor["image_processor"]["patch_budgets"])
     return ModelCard.from_template(
         data,
         template_path=str(template),
         repo_id=repo_id,
         runs=runs,
         scores=_scores(results),
-        image_size=config.vision_config.image_size,
-        patch_size=config.vision_config.patch_size,
+        image_size=size,
+        patch_size=vision.patch_size,
         short_text=processor.get("short_text_length", config.text_config.max_position_embeddings),
         long_text=processor.get("long_text_length", config.text_config.max_long_position_embeddings),
-        dimension=config.projection_dim,
+        dimension=config.projection_dim if family is FGCLIP else vision.hidden_size,
         parameters=_parameters(Path(folder)),
     )
 

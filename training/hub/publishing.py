@@ -19,7 +19,7 @@ from huggingface_hub.utils import HfHubHTTPError
 from fgclip.command_line import Parser
 from modeling_fgclip.checkpoint_folder import add_integrations, repository_files
 
-from .model_card import TEMPLATE, render_card
+from .model_card import render_card
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def stage_repository(
     repo_id: str,
     output: str | Path,
     evaluation: str | Path | None = None,
-    template: str | Path = TEMPLATE,
+    template: str | Path | None = None,
 ) -> list[str]:
     """Copies into `output` exactly what a repository is to hold, completes it and renders its card.
 
@@ -63,7 +63,7 @@ def publish(
     create_pr: bool = False,
     commit_message: str = "Publish FG-CLIP checkpoint",
     token: str | None = None,
-    template: str | Path = TEMPLATE,
+    template: str | Path | None = None,
 ) -> CommitInfo:
     """Publishes a checkpoint folder; files of the repository that are not part of it are removed.
 
@@ -111,9 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--revision", help="branch to commit to (default: main)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--commit_message", default="Publish FG-CLIP checkpoint")
-    parser.add_argument(
-        "--card", type=Path, default=TEMPLATE, help="template of the model card (default: model_card.md)"
-    )
+    parser.add_argument("--card", type=Path, help="template of the model card (default: that of the family)")
     parser.add_argument("--dry_run", action="store_true", help="print the files and the card, upload nothing")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
