@@ -13,7 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from transformers import AutoImageProcessor, AutoModel, Siglip2Config, Siglip2Model, SiglipVisionModel, pipeline
+from transformers import AutoModel, Siglip2Config, Siglip2Model, SiglipVisionModel, pipeline
+
+# Not from the top, where transformers 5.17 hides it without torchvision.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from modeling_fgclip import FGCLIP2ImageProcessor, FGCLIP2Model, FGCLIP2Processor
 from modeling_fgclip.checkpoint_folder import add_integrations, code_files, repository_files
