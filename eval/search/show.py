@@ -57,7 +57,7 @@ def as_html(hits: Sequence[Hit], title: str, images: Mapping[str, ImageSource]) 
 def _picture(source: ImageSource, hit: Hit) -> str:
     """An image element with the image in it, and the box that matched drawn on it."""
     try:
-        image = source.open().convert("RGB")
+        image = source.open().copy()
     except (OSError, ValueError):
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))

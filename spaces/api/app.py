@@ -137,7 +137,7 @@ async def similarity_maps(body: MapRequest, service: Allowed) -> Answer:
 
 @app.get("/health", summary="Whether the model answers")
 async def health(service: Annotated[Service, Depends(current_service)]) -> Answer:
-    vector = await service.text(TextItem("a photo", False))
+    vector = await service.text(TextItem("a photo", "short"))
     return {"status": "ok", "model": service.name, "dimensions": len(vector)}
 
 
@@ -161,7 +161,7 @@ def _items(body: EmbeddingRequest, limits: Limits) -> list[TextItem | str]:
         item = one if isinstance(one, Item) else Item(**{"image" if _is_image(one, body) else "text": one})
         if (item.text is None) == (item.image is None):
             raise BadRequest("an item has either a text or an image")
-        found.append(item.image if item.text is None else _text(item.text, body.long_text, limits))
+        found.append(item.image if item.text is None else _text(item.text, _KINDS[body.long_text], limits))
     if not found:
         raise BadRequest("there is nothing to embed: input is empty")
     _at_most(len(found), limits.items, "items")
@@ -172,16 +172,19 @@ def _is_image(text: str, body: EmbeddingRequest) -> bool:
     return body.input_type == "image" or (body.input_type is None and text.startswith("data:image/"))
 
 
-def _text(text: str, long: bool | str, limits: Limits) -> TextItem:
+_KINDS = {True: "long", False: "short", "auto": "auto"}
+
+
+def _text(text: str, kind: str, limits: Limits) -> TextItem:
     if not text.strip():
         raise BadRequest("a text is empty")
     _at_most(len(text), limits.characters, "characters in a text")
-    return TextItem(text, long)
+    return TextItem(text, kind)
 
 
 def _phrases(phrases: list[str], limits: Limits) -> list[TextItem]:
     _at_most(len(phrases), limits.phrases, "phrases")
-    return [_text(phrase, False, limits) for phrase in phrases]
+    return [_text(phrase, "region", limits) for phrase in phrases]
 
 
 def _at_most(count: int, limit: int, what: str) -> None:

@@ -10,15 +10,17 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from eval.adapters.base import ModelAdapter
+from eval.adapters.base import TEXT_KINDS, ModelAdapter
+
+SHORT_TOKENS = 77
 
 
 @dataclass(frozen=True)
 class TextItem:
-    """A text; `long` true, false, or "auto"."""
+    """A text and its kind: "short", "long", "region", or "auto": long where it does not fit into a short one."""
 
     text: str
-    long: bool | str = "auto"
+    kind: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Engine:
 
     def tokens(self, item: TextItem) -> int:
         """Tokens that are read of a text, start and end included."""
-        packed = self.adapter.tokenize([item.text], self._is_long(item))
+        packed = self.adapter.tokenize([item.text], self._kind(item))
         ids = packed["input_ids"]
         return int(ids.numel())
 
@@ -51,11 +53,11 @@ class Engine:
     def texts(self, items: Sequence[TextItem]) -> list[torch.Tensor]:
         """(D,) for each text."""
         found: list[torch.Tensor | None] = [None] * len(items)
-        for long in (False, True):
-            chosen = [place for place, item in enumerate(items) if self._is_long(item) == long]
+        for kind in TEXT_KINDS:
+            chosen = [place for place, item in enumerate(items) if self._kind(item) == kind]
             if chosen:
-                inputs = self._on_device(self.adapter.tokenize([items[place].text for place in chosen], long))
-                for place, row in zip(chosen, self._unit(self.adapter.encode_texts(inputs, long)), strict=True):
+                inputs = self._on_device(self.adapter.tokenize([items[place].text for place in chosen], kind))
+                for place, row in zip(chosen, self._unit(self.adapter.encode_texts(inputs, kind)), strict=True):
                     found[place] = row
         return found
 
@@ -77,14 +79,14 @@ class Engine:
         rows = zip(features, items, strict=True)
         return [normalize(row[: len(item.boxes)], dim=-1).cpu() for row, item in rows]
 
-    def _is_long(self, item: TextItem) -> bool:
-        """ "auto" asks for the long encoder where the short one would cut the text."""
-        if not self.adapter.long_text:
-            return False
-        if item.long != "auto":
-            return bool(item.long)
-        short, long = (self.adapter.tokenize([item.text], kind)["input_ids"].shape[-1] for kind in (False, True))
-        return long > short
+    def _kind(self, item: TextItem) -> str:
+        if item.kind != "auto":
+            return item.kind
+        processor = getattr(self.adapter, "processor", None)
+        if not self.adapter.long_text or processor is None:
+            return "short"
+        limit = getattr(processor, "short_text_length", SHORT_TOKENS)
+        return "long" if len(processor.tokenizer(item.text)["input_ids"]) > limit else "short"
 
     def _unit(self, features: torch.Tensor) -> torch.Tensor:
         return normalize(features.float(), dim=-1).cpu()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +13,7 @@ from transformers import AutoModel, CLIPModel, SiglipConfig, SiglipModel
 from eval.adapters import load_adapter
 from eval.search.__main__ import main as search
 from eval.visualize.__main__ import main as visualize
+from fgclip.command_line import run_command
 from modeling_fgclip import FGCLIPModel
 from modeling_fgclip.checked_loading import UnsoundCheckpoint, common_prefix, load_checked
 from modeling_fgclip.convert import convert, main
@@ -90,9 +93,13 @@ def test_training_tells_it_in_one_line(checkpoint, tmp_path, capsys):
     broken = make("nan", checkpoint, tmp_path / "nan")
     arguments = ["--model_name_or_path", str(broken), "--train_data", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
-        train_main(Stage1Arguments, [*arguments, "--output_dir", str(tmp_path / "out"), "--bf16", "False"])
+        run_command(
+            partial(train_main, Stage1Arguments),
+            [*arguments, "--output_dir", str(tmp_path / "out"), "--bf16", "False"],
+        )
     assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert "error: " in (line := capsys.readouterr().err.splitlines()[-1])
+    assert "holds NaN or infinity in visual_projection.weight" in line
 
 
 def test_a_shape_that_the_user_allows(checkpoint, tmp_path):

@@ -21,6 +21,7 @@ from dataset_scripts.locking import writing
 from tests.training.checkpointing.test_resuming import command
 from tests.training.runs import Signaled, exit_codes, history, run, start_run
 from training.checkpointing.folders import damage
+from training.data.pixels import normalized
 
 BOTH = pytest.mark.parametrize("processes", [1, 2])
 
@@ -243,6 +244,7 @@ class _BrokenPicture:
 
     def __call__(self, records):
         batch = self.collator(records)
+        batch["pixel_values"] = normalized(batch)
         batch["pixel_values"][1, 0, 0, 0] = float("nan")
         print("broken:", batch["source_ids"][1], flush=True)
         return batch

@@ -257,7 +257,7 @@ def test_health_metrics_and_pages(client) -> None:
 
 
 def test_a_batch_is_its_items(service) -> None:
-    texts = [TextItem("a star", False), TextItem("a red wooden star " * 30), TextItem("a dog", True)]
+    texts = [TextItem("a star", "short"), TextItem("a red wooden star " * 30), TextItem("a dog", "long")]
     together = service.engine.texts(texts)
     for item, vector in zip(texts, together, strict=True):
         torch.testing.assert_close(service.engine.texts([item])[0], vector, atol=1e-5, rtol=1e-5)
