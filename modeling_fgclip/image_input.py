@@ -5,13 +5,17 @@ import binascii
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import torch
 from PIL import Image
 from transformers.image_utils import is_valid_image, make_flat_list_of_images
 
 from .pixels import prepared_image, to_rgb
+
+try:  # the client that huggingface_hub itself comes with; which one that is depends on its version
+    from huggingface_hub.utils import httpx
+except ImportError:
+    import httpx
 
 MAX_BYTES = 50_000_000
 TIMEOUT = 20.0  # seconds, to connect and between two packets
