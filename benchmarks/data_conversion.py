@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dataset_scripts.paths import PUBLISHED_PREFIX
+
 REGION = {"bbox": [0.1, 0.1, 0.6, 0.7, 0.9], "short_expr": "a red thing", "long_expr": "a large red thing"}
 
 
@@ -77,7 +79,7 @@ def write_annotations(root: Path, paths: list[str], url: str) -> None:
     for folder in ("jsonfiles", "url2key_jsons"):
         (root / folder).mkdir(parents=True)
     records = [
-        {"f_path": f"grit-20m/data-12m/{path}", "caption": f"Picture {path}. ", "bbox_info": [REGION]}
+        {"f_path": f"{PUBLISHED_PREFIX}{path}", "caption": f"Picture {path}. ", "bbox_info": [REGION]}
         for path in paths
     ]
     (root / "jsonfiles" / "a.json").write_text(json.dumps(records))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import peak_memory, save, table
+from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.sample.vocabulary import COLOR_NAMES
 from eval.detection.config import DetectorConfig
 from eval.runner import evaluate_model
@@ -43,7 +44,7 @@ def write_instances(sample: Path, split: str, images: int, path: Path) -> None:
     size = json.loads((sample / "sample.json").read_text())["image_size"]
     annotations, listed = [], []
     for number, record in enumerate(records[:images], 1):
-        name = record["f_path"].removeprefix("grit-20m/data-12m/")
+        name = record["f_path"].removeprefix(PUBLISHED_PREFIX)
         listed.append({"id": number, "file_name": name, "width": size, "height": size})
         for region in record["bbox_info"]:
             if (hue := hue_of(region["short_expr"])) is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -22,6 +21,7 @@ import numpy as np
 
 from dataset_scripts.formats.coco import CocoImage, read_coco
 from dataset_scripts.formats.files import read_object
+from dataset_scripts.records import clean_box
 from dataset_scripts.report import Report
 from fgclip.command_line import Parser, run_command
 
@@ -156,12 +156,15 @@ def _detection_image(image: CocoImage, kept: list[Any], label_of: dict[Any, int]
     width, height = image.size
     boxes, labels, crowd, areas = [], [], [], []
     for thing in kept:
+        box = clean_box(thing.bbox, thing.where, report, "xywh", image.size)
+        if box is None:
+            continue
+        x1, y1, x2, y2 = (edge * side for edge, side in zip(box, (width, height, width, height), strict=True))
         with report.entry(thing.where):
-            box, area = _inside(thing.bbox, width, height), float(thing.area or thing.bbox[2] * thing.bbox[3])
-            boxes.append(box)
+            areas.append(float(thing.area or (x2 - x1) * (y2 - y1)))
+            boxes.append((x1, y1, x2, y2))
             labels.append(label_of[thing.category])
             crowd.append(thing.crowd)
-            areas.append(area)
     return DetectionImage(
         image.id,
         image.path,
@@ -171,31 +174,6 @@ def _detection_image(image: CocoImage, kept: list[Any], label_of: dict[Any, int]
         np.array(crowd, bool),
         np.array(areas, np.float64),
     )
-
-
-def _inside(bbox: Any, width: float, height: float) -> list[float]:
-    """x, y, width, height → xyxy, cut at the image.
-
-    Raises:
-        ValueError: no four finite numbers, an empty box, or one that is not in the image.
-    """
-    numbers = isinstance(bbox, list | tuple) and len(bbox) == 4
-    if not numbers or not all(isinstance(v, int | float) and math.isfinite(v) for v in bbox):
-        raise ValueError(f"bbox must be four finite numbers x, y, width, height in pixels; got {bbox!r}")
-    x, y, w, h = bbox
-    box = [max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)]
-    # COCO's own boxes reach over the border by a rounding error.
-    if (
-        w <= 0
-        or h <= 0
-        or box[0] >= box[2]
-        or box[1] >= box[3]
-        or min(x, y) < -1
-        or x + w > width + 1
-        or y + h > height + 1
-    ):
-        raise ValueError(f"bbox {bbox!r} is empty or not inside the image of {width:g} × {height:g} pixels")
-    return box
 
 
 def main(arguments: list[str] | None = None) -> None:
