@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psycopg
 from openai import OpenAI
-from pgvector.psycopg import Vector, register_vector
+from pgvector import Vector
+from pgvector.psycopg import register_vector
 
 url, folder, query, database = sys.argv[1:5]
 client = OpenAI(base_url=f"{url}/v1", api_key="none")
