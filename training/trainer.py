@@ -19,7 +19,7 @@ from .checkpointing.ema import WeightAverage
 from .checkpointing.resuming import Restore, checkpoint_to_resume, load_weights
 from .checkpointing.saving import save_checkpoint, save_model
 from .data.collator import NO_TEXT, FGCLIPCollator
-from .data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from .data.loading import epoch_loader
 from .data.pixels import normalized
 from .data.stream_loading import StreamDataLoader
 from .efficiency.compiling import compile_encoders
@@ -166,21 +166,7 @@ class FGCLIPTrainer(Trainer):
             return StreamDataLoader(
                 self.train_dataset, self.args.train_batch_size, self.data_collator, workers, **settings
             )
-        batches = ShuffledBatches(
-            len(self.train_dataset),
-            self.args.train_batch_size,
-            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-        )
-        return EpochDataLoader(
-            DrawnRecords(self.train_dataset),
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=workers,
-            persistent_workers=bool(workers) and self.args.dataloader_persistent_workers,
-            **settings,
-        )
+        return epoch_loader(self.train_dataset, self.args, self.data_collator, **settings)
 
     def compute_loss(
         self,

@@ -12,8 +12,6 @@ from torch.nn.functional import normalize
 
 from eval.adapters.base import TEXT_KINDS, ModelAdapter
 
-SHORT_TOKENS = 77
-
 
 @dataclass(frozen=True)
 class TextItem:
@@ -80,13 +78,19 @@ class Engine:
         return [normalize(row[: len(item.boxes)], dim=-1).cpu() for row, item in rows]
 
     def _kind(self, item: TextItem) -> str:
-        if item.kind != "auto":
-            return item.kind
+        """Raises:
+        ValueError: a text that is to be read whole, and is longer than the model reads.
+        """
         processor = getattr(self.adapter, "processor", None)
-        if not self.adapter.long_text or processor is None:
-            return "short"
-        limit = getattr(processor, "short_text_length", SHORT_TOKENS)
-        return "long" if len(processor.tokenizer(item.text)["input_ids"]) > limit else "short"
+        if item.kind in ("short", "region") or not self.adapter.long_text or processor is None:
+            return "short" if item.kind == "auto" else item.kind
+        tokens = len(processor.tokenizer(item.text, verbose=False)["input_ids"])
+        if tokens > processor.long_text_length:
+            raise ValueError(
+                f"a text has {tokens} tokens, and the model reads {processor.long_text_length}: shorten it, or send "
+                "long_text=false to have it cut"
+            )
+        return "long" if item.kind == "long" or tokens > processor.short_text_length else "short"
 
     def _unit(self, features: torch.Tensor) -> torch.Tensor:
         return normalize(features.float(), dim=-1).cpu()

@@ -1,10 +1,11 @@
 """Which record comes when: a pure function of seed, epoch and rank, so that any moment can be returned to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import TrainingArguments
 
 
 class DrawnRecords(Dataset):
@@ -65,3 +66,27 @@ class EpochDataLoader(DataLoader):
 
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)
+
+
+def epoch_loader(
+    records: Any, args: TrainingArguments, collate: Callable[[list[dict[str, Any]]], Any], **settings: Any
+) -> EpochDataLoader:
+    """Batches of this rank from map-style records, in an order that depends on the seed and the epoch alone.
+
+    Not handed to accelerate: the sampler shards.
+    """
+    batches = ShuffledBatches(
+        len(records),
+        args.train_batch_size,
+        seed=args.data_seed if args.data_seed is not None else args.seed,
+        rank=args.process_index,
+        world_size=args.world_size,
+    )
+    return EpochDataLoader(
+        DrawnRecords(records),
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=args.dataloader_num_workers,
+        persistent_workers=bool(args.dataloader_num_workers) and args.dataloader_persistent_workers,
+        **settings,
+    )

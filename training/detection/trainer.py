@@ -14,7 +14,7 @@ from eval.detection.checkpoint import WEIGHTS, save_detector
 from eval.detection.detector import OpenVocabularyDetector
 from training.checkpointing.resuming import Restore
 from training.checkpointing.saving import save_checkpoint
-from training.data.loading import DrawnRecords, EpochDataLoader, ShuffledBatches
+from training.data.loading import epoch_loader
 from training.run_log import RunLog
 from training.stopping import StopOnSignal, outlive_signals, stopping
 from training.watching import watch_step
@@ -64,21 +64,7 @@ class DetectionTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank, with an order that depends on seed and epoch alone."""
-        batches = ShuffledBatches(
-            len(self.train_dataset),
-            self.args.train_batch_size,
-            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-        )
-        return EpochDataLoader(
-            DrawnRecords(self.train_dataset),
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            worker_init_fn=outlive_signals,
-            persistent_workers=bool(self.args.dataloader_num_workers) and self.args.dataloader_persistent_workers,
-        )
+        return epoch_loader(self.train_dataset, self.args, self.data_collator, worker_init_fn=outlive_signals)
 
     def compute_loss(
         self,

@@ -170,6 +170,7 @@ def _bomb() -> str:
         ("embeddings", {"input_type": "image", "texts": ["y"]}, 400, "needs images"),
         ("embeddings", {"input": ["x"] * 6}, 413, "at most 5"),
         ("embeddings", {"input": "x " * 1_500}, 413, "characters"),
+        ("embeddings", {"input": "x " * 400}, 400, "the model reads 248: shorten it"),
         ("embeddings", {"input": "x", "temperature": 1}, 400, "temperature"),
         ("embeddings", {"input": {"text": "x", "image": "y"}}, 400, "either a text or an image"),
         ("embeddings", {"input": {"image": "no base64!"}}, 400, "neither"),
