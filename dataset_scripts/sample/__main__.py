@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from dataset_scripts.sample.llava import write_llava
 from dataset_scripts.sample.write import SampleSettings, generate_sample
 from fgclip.command_line import Parser, run_command
 
@@ -23,14 +24,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--test", type=int, default=defaults.test, help="number of test images")
     parser.add_argument("--image-size", type=int, default=defaults.image_size, help="pixels a side")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
+    parser.add_argument(
+        "--llava",
+        action="store_true",
+        help="write LLaVA's training data, GQA, POPE, RefCOCO and MMBench from it as well",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a sample made with other settings")
-    options = parser.parse_args(arguments)
+    options = vars(parser.parse_args(arguments))
+    llava = options.pop("llava")
     start = time.perf_counter()
     try:
-        output = generate_sample(**vars(options))
+        output = generate_sample(**options)
+        if llava:
+            write_llava(output)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{options.train} training and {options.test} test images in {output} ({time.perf_counter() - start:.1f} s)")
+    print(
+        f"{options['train']} training and {options['test']} test images in {output} ({time.perf_counter() - start:.1f} s)"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ _NUMBERS = {2: "two", 3: "three", 4: "four"}
 _EXPRESSION = re.compile(r"an? (.+) (\w+) (\w+) with an? (.+) border")
 
 
-def _article(words: str) -> str:
+def with_article(words: str) -> str:
+    """``a red star``, ``an arrow``."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -24,7 +25,7 @@ def _capitalised(sentence: str) -> str:
 def expression(looks: Appearance) -> str:
     """``a light red wooden star with a dark blue border``: every attribute that a negative may replace."""
     body = f"{COLOR_NAMES[looks.color]} {MATERIALS[looks.material]} {SHAPES[looks.shape]}"
-    return f"{_article(body)} with {_article(COLOR_NAMES[looks.border])} border"
+    return f"{with_article(body)} with {with_article(COLOR_NAMES[looks.border])} border"
 
 
 def parse(text: str) -> Appearance:
@@ -56,9 +57,9 @@ def free_expression(thing: SceneObject, rng: np.random.Generator) -> str:
     said = rng.random(6) < (0.3, 0.5, 0.5, 0.5, 0.3, 0.25)
     words = (thing.size, COLOR_NAMES[looks.color], MATERIALS[looks.material])
     body = " ".join([*(word for word, says in zip(words, said[:3], strict=True) if says), SHAPES[looks.shape]])
-    border = f" with {_article(COLOR_NAMES[looks.border])} border" if said[3] else ""
+    border = f" with {with_article(COLOR_NAMES[looks.border])} border" if said[3] else ""
     position = f" at the {thing.position}" if said[4] else ""
-    return ("a photo of " if said[5] else "") + _article(body) + border + position
+    return ("a photo of " if said[5] else "") + with_article(body) + border + position
 
 
 def _sized(thing: SceneObject) -> str:
