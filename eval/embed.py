@@ -124,7 +124,7 @@ class Embedder:
         # Since a task began: images left out, and batches that were computed or came from the cache.
         self.unreadable: set[ImageSource] = set()
         self.batches = {"computed": 0, "cached": 0}
-        self._texts: dict[tuple[str, str], Tensor] = {}
+        self._texts: dict[tuple[str, str, bool], Tensor] = {}
         self._forget_texts_over = 400_000  # × 768 floats ≈ 1.2 GB
         adapter.model.to(self.device).eval()
 
@@ -176,11 +176,12 @@ class Embedder:
         """The kind as which the model reads it."""
         return kind if self.adapter.distinguishes(kind) else "short"
 
-    def texts(self, texts: Sequence[str], kind: str = "short") -> Tensor:
+    def texts(self, texts: Sequence[str], kind: str = "short", as_written: bool = False) -> Tensor:
         """(len(texts), D) embeddings; every distinct text is encoded once, also across tasks.
 
         Args:
             kind: "short", "long" or "region"; where the model knows no difference, the texts are short ones.
+            as_written: leave upper-case letters to the model's tokenizer, as some protocols do.
 
         Raises:
             ValueError: an empty text.
@@ -194,7 +195,7 @@ class Embedder:
             )
         if len(self._texts) > self._forget_texts_over:
             self._texts.clear()
-        new = [text for text in distinct if (text, kind) not in self._texts]
+        new = [text for text in distinct if (text, kind, as_written) not in self._texts]
         # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
         new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
         batches = [new[i : i + TEXT_BATCH] for i in range(0, len(new), TEXT_BATCH)]
@@ -202,21 +203,19 @@ class Embedder:
         def encode(tokens: Inputs) -> Tensor:
             return self.adapter.encode_texts(tokens, kind)
 
-        features = self._run(
-            "texts",
-            batches,
-            lambda batch: self.adapter.tokenize(batch, kind),
-            encode,
-            [repr((kind, b)) for b in batches],
-        )
-        self._texts.update({(text, kind): feature for text, feature in zip(new, features, strict=True)})
-        return torch.stack([self._texts[text, kind] for text in texts]) if texts else torch.empty(0, 0)
+        tokenize = self.adapter.tokenize_as_written if as_written else self.adapter.tokenize
+        identities = [repr((kind, b)) + " as written" * as_written for b in batches]
+        features = self._run("texts", batches, lambda batch: tokenize(batch, kind), encode, identities)
+        self._texts.update({(text, kind, as_written): row for text, row in zip(new, features, strict=True)})
+        return torch.stack([self._texts[text, kind, as_written] for text in texts]) if texts else torch.empty(0, 0)
 
     # -- images and regions
 
-    def images(self, images: Sequence[ImageSource]) -> tuple[Tensor, np.ndarray]:
+    def images(self, images: Sequence[ImageSource], for_classes: bool = False) -> tuple[Tensor, np.ndarray]:
         """Whole images.
 
+        Args:
+            for_classes: as they are prepared for class names (ImageNet), where some models take another size.
         Returns:
             (N, D) embeddings, and (N,) bool: which images could be read (all, unless `allow_missing`).
         """
@@ -225,13 +224,19 @@ class Embedder:
         def prepare(batch: list[ImageSource]) -> tuple[Inputs | None, Tensor]:
             opened = [self._open(source) for source in batch]
             found = [image for image in opened if image is not None]
-            inputs = self.adapter.preprocess(found, squash=False) if found else None
+            inputs = None
+            if found:
+                adapter = self.adapter
+                inputs = (
+                    adapter.preprocess_for_classes(found) if for_classes else adapter.preprocess(found, squash=False)
+                )
             return inputs, torch.tensor([image is not None for image in opened])
 
         def encode(inputs: Inputs) -> Tensor:
             return self.adapter.encode_images(inputs)
 
-        features = self._run("images", batches, prepare, encode, [_identities(b) for b in batches])
+        identities = ["for classes " * for_classes + _identities(b) for b in batches]
+        features = self._run("images", batches, prepare, encode, identities)
         valid = ~torch.isnan(features[:, 0]).numpy()
         self.unreadable |= {image for image, readable in zip(images, valid, strict=True) if not readable}
         return features, valid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+BARE = ["{}"]
 PLAIN = ["a photo of a {}."]
 # The subset that OpenAI's prompt-engineering notebook finds by forward selection.
 OPENAI7 = [
@@ -50,11 +51,13 @@ def text_lines(file: Path) -> list[str]:
 
 
 def templates_named(name: str) -> list[str]:
-    """plain, openai7, openai80, or the lines of a file.
+    """bare, plain, openai7, openai80, or the lines of a file.
 
     Raises:
         ValueError: neither, or a template without a place for the name.
     """
+    if name == "bare":
+        return BARE
     if name == "plain":
         return PLAIN
     if name == "openai7":
@@ -62,7 +65,7 @@ def templates_named(name: str) -> list[str]:
     if name == "openai80":
         return openai80()
     if not Path(name).is_file():
-        raise ValueError(f"templates must be plain, openai7, openai80 or a text file; got {name!r}.")
+        raise ValueError(f"templates must be bare, plain, openai7, openai80 or a text file; got {name!r}.")
     lines = text_lines(Path(name))
     wrong = [line for line in lines if line.count("{}") != 1]
     if wrong or not lines:

@@ -114,14 +114,19 @@ class FGCLIP2Processor(ProcessorMixin):
         return BatchFeature(batch)
 
     def encode_texts(
-        self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
+        self,
+        texts: Sequence[str],
+        long_text: bool = False,
+        refuse_far_over: bool = False,
+        lower_case: bool = True,
     ) -> list[list[int]]:
-        """Token ids of each text, lower-cased and cut to its limit, without padding."""
+        """Token ids of each text, lower-cased (as in training) and cut to its limit, without padding."""
         texts = check_texts(texts)
         limit = self._text_length(long_text)
-        lowered = [text.lower() for text in texts]
-        encoded = self._tokenize(lowered, truncation=True, max_length=limit)
-        full = [text for text, ids in zip(lowered, encoded, strict=True) if len(ids) == limit]
+        if lower_case:
+            texts = [text.lower() for text in texts]
+        encoded = self._tokenize(texts, truncation=True, max_length=limit)
+        full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) == limit]
         if refuse_far_over and full:
             longest = max(map(len, self._tokenize(full, truncation=False, verbose=False)))
             check_length(longest, limit, self.long_text_length)

@@ -1,14 +1,18 @@
-"""Images with captions and no boxes: Karpathy's splits of COCO and Flickr, ShareGPT4V, Densely Captioned Images."""
+"""Images with captions and no boxes: Karpathy's splits of COCO and Flickr, ShareGPT4V, Densely Captioned Images, lines of text."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dataset_scripts.formats.files import places, read_json, read_object
+from dataset_scripts.formats.files import places, read_json, read_lines, read_object
 from dataset_scripts.report import Report
+
+# "#0" of Flickr30k's captions, "#zhm#0" of COCO-CN's manual translations.
+_NUMBER = re.compile(r"(#[a-z]+)?#\d+$")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,24 @@ def read_dci(folder: Path, report: Report) -> Iterator[Captioned]:
             found = Captioned(file.name, _path(entry["image"], "image"), captions)
         if found is not None:
             yield found
+
+
+def read_caption_lines(path: Path, report: Report) -> Iterator[Captioned]:
+    """A text file with an image and a caption a line, separated by a tab, or by blanks in a line without one.
+
+    Lines of one image are joined, in the order of its first: with the number of a caption behind it, ``ID#0``, as
+    Flickr30k-CNA and COCO-CN have it, or by its path alone, as the long captions of FG-CLIP 2's benchmarks.
+
+    Raises:
+        ValueError: no such file, or a fault of a line, where the report says so.
+    """
+    found: dict[str, Captioned] = {}
+    for where, line in read_lines(path):
+        with report.entry(where):
+            image, caption = line.strip().split("\t" if "\t" in line.strip() else None, 1)
+            image = _NUMBER.sub("", image.strip())
+            found.setdefault(image, Captioned(where, image, [])).captions.append(caption.strip())
+    yield from found.values()
 
 
 def own_name(path: str) -> str:

@@ -26,6 +26,23 @@ def read_json(path: Path, encoding: str | None = None) -> Any:
         raise ValueError(f"{path} is not JSON ({error}); download or export it again") from None
 
 
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Place and text of each line of a text file that is not blank; a byte-order mark says its encoding, or it is UTF-8.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    data = path.read_bytes()
+    try:
+        # Not splitlines, which takes letters that captions may hold for the ends of lines.
+        lines = data.decode(text_encoding(data[:4])).split("\n")
+    except ValueError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); download or export it again") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"{path.name}, line {number}", line
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file of ``name: value``, such as a recipe; an empty one has no names.
 

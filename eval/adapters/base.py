@@ -71,6 +71,10 @@ class ModelAdapter(ABC):
                 normalized boxes stay true (always for regions). Otherwise the checkpoint's own preprocessing.
         """
 
+    def preprocess_for_classes(self, images: Sequence[Image.Image]) -> Inputs:
+        """`preprocess` of whole images for class names (ImageNet), for models that are evaluated at another size there."""
+        return self.preprocess(images, squash=False)
+
     @abstractmethod
     def encode_images(self, inputs: Inputs) -> Tensor:
         """`preprocess`'s tensors → (N, D)."""
@@ -82,6 +86,10 @@ class ModelAdapter(ABC):
         Args:
             kind: of `TEXT_KINDS`: "long" asks for the longest text it has, "region" for phrases of regions.
         """
+
+    def tokenize_as_written(self, texts: Sequence[str], kind: str) -> Inputs:
+        """`tokenize` for protocols that leave upper-case letters; for models whose `tokenize` makes them lower-case."""
+        return self.tokenize(texts, kind)
 
     @abstractmethod
     def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
@@ -128,6 +136,10 @@ class ModelAdapter(ABC):
     def settings(self) -> dict[str, Any]:
         """What is printed and stored with a result: resolution, text lengths, preprocessing."""
         return {"model": self.name}
+
+    def settings_for_classes(self) -> dict[str, Any]:
+        """What `preprocess_for_classes` changes of `settings`."""
+        return {}
 
     def fingerprint(self) -> str:
         """Identifies the model but not its name: weights, settings, the adapter's code, and what a fixed image and fixed

@@ -42,8 +42,23 @@ class FGCLIP2Adapter(ModelAdapter):
     def encode_images(self, inputs: Inputs) -> Tensor:
         return self.model.get_image_features(**inputs)
 
+    def preprocess_for_classes(self, images: Sequence[Image.Image]) -> Inputs:
+        return dict(self.processor(images=list(images), max_num_patches=self._class_budget))
+
+    @property
+    def _class_budget(self) -> int:
+        """ImageNet's published protocol: every image fills the largest budget, 1,024 patches."""
+        images = self.processor.image_processor
+        return images.max_num_patches or images.patch_budgets[-1]
+
     def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
-        token_ids = self.processor.encode_texts(texts, long_text=kind == "long")
+        return self._tokenize(texts, kind, lower_case=True)
+
+    def tokenize_as_written(self, texts: Sequence[str], kind: str) -> Inputs:
+        return self._tokenize(texts, kind, lower_case=False)
+
+    def _tokenize(self, texts: Sequence[str], kind: str, lower_case: bool) -> Inputs:
+        token_ids = self.processor.encode_texts(texts, long_text=kind == "long", lower_case=lower_case)
         lengths = self.processor.short_text_length, self.processor.long_text_length
         pad = self.processor.tokenizer.pad_token_id
         return pack_full_texts(token_ids, [HEADS[kind]] * len(texts), *lengths, pad)
@@ -67,8 +82,15 @@ class FGCLIP2Adapter(ModelAdapter):
         return {
             "model": self.name,
             "architecture": "FG-CLIP 2",
-            "resolution": f"up to {budget} patches of {images.patch_size}×{images.patch_size}",
+            "resolution": self._resolution(f"up to {budget}"),
             "resize": "aspect ratio kept",
             "text_length_short": self.processor.short_text_length,
             "text_length_long": self.processor.long_text_length,
         }
+
+    def settings_for_classes(self) -> dict[str, Any]:
+        return {"resolution": self._resolution(str(self._class_budget))}
+
+    def _resolution(self, patches: str) -> str:
+        side = self.processor.image_processor.patch_size
+        return f"{patches} patches of {side}×{side}"

@@ -9,6 +9,7 @@ import numpy as np
 from eval.metrics import paired_difference
 from eval.report.document import Cell, Document, Section, Table
 from eval.report.paper import BENCHMARK_COUNTS, PAPER, PaperTable
+from eval.report.paper_fgclip2 import tables_beside
 from eval.report.table import control_text, interval_text, left_out_text, percent
 from eval.results import Result, Score
 
@@ -85,7 +86,8 @@ def task_section(label: str, result: Result) -> Section:
     section = Section(label)
     if left_out := left_out_text(result):
         section.parts.append(f"Computed on a part of the data: {left_out}.")
-    for table in PAPER.get(result.task, []):
+    architecture = str(result.settings.get("architecture"))
+    for table in tables_beside(result.task, architecture, PAPER.get(result.task, [])):
         section.parts.append(beside_paper(result, table))
     if result.breakdown:
         section.parts.append(breakdown_table(result))
@@ -104,7 +106,7 @@ def task_section(label: str, result: Result) -> Section:
 
 
 def beside_paper(result: Result, table: PaperTable) -> Table:
-    """This run's row, the paper's rows, and the difference to FG-CLIP's row of each backbone."""
+    """This run's row, the paper's rows, and the difference to the row of the paper's model on each backbone."""
     own = [result.scores.get(name) for name in table.columns]
     means = [result.scores.get(f"{name}_class_mean") for name in table.columns]
     rows: list[list[Cell | str]] = [
@@ -116,14 +118,14 @@ def beside_paper(result: Result, table: PaperTable) -> Table:
             cells: list[Cell | str] = [Cell(percent(s.value), s.value, s.chance) if s else "–" for s in scores]
             rows.append([str(result.settings.get("model", "this run")), backbone, *cells])
             mine.add(len(rows) - 1)
-    references = [key for key in table.rows if key[0] == "FG-CLIP"] or list(table.rows)[-1:]
+    references = [key for key in table.rows if key[0] == table.model] or list(table.rows)[-1:]
     for key in references:
         differences = [
             f"{100 * score.value - value:+.1f}" if score and value is not None else "–"
             for score, value in zip(own, table.rows[key], strict=True)
         ]
         rows.append(["difference", f"to {key[0]} {key[1]}".replace(" + ", " "), *differences])
-    caption = f"Beside table {table.number} of the paper{_other_data(result)}"
+    caption = f"Beside table {table.number} of {table.paper}{_other_data(result)}"
     if any(means):
         caption += (
             ". It leaves open whether its accuracy is over boxes, as the difference here, or the mean over classes"

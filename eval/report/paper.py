@@ -14,11 +14,26 @@ class PaperTable:
     Attributes:
         number: of the table. columns: names of our scores.
         rows: (method, backbone) → percentages in the order of `columns`; None where the paper has none.
+        paper: whose table it is. model: the method that a run is compared with.
     """
 
     number: int
     columns: tuple[str, ...]
     rows: dict[tuple[str, str], tuple[float | None, ...]]
+    paper: str = "the paper"
+    model: str = "FG-CLIP"
+
+    @classmethod
+    def of(
+        cls, number: int, columns: tuple[str, ...], methods: tuple[tuple[str, str], ...], values: str, **source: str
+    ) -> PaperTable:
+        """`values`: one line a method, a dash where the paper has no number. `source`: `paper` and `model`."""
+        lines = [line.split() for line in values.strip().splitlines()]
+        rows = {
+            method: tuple(None if value == "-" else float(value) for value in line)
+            for method, line in zip(methods, lines, strict=True)
+        }
+        return cls(number, columns, rows, **source)
 
 
 _METHODS_1 = (
@@ -47,16 +62,7 @@ _STAGES = tuple(
 _METHODS_8 = (("FineCLIP on CC2.5M", B16), ("FineCLIP on FG-CLIP's 12M", B16), ("FG-CLIP, stage 2 alone", B16))
 
 
-def _table(number: int, columns: tuple[str, ...], methods: tuple, values: str) -> PaperTable:
-    """`values`: one line a method, a dash where the paper has no number."""
-    lines = [line.split() for line in values.strip().splitlines()]
-    rows = {
-        method: tuple(None if value == "-" else float(value) for value in line)
-        for method, line in zip(methods, lines, strict=True)
-    }
-    return PaperTable(number, columns, rows)
-
-
+_table = PaperTable.of
 _R1 = ("i2t_R@1", "t2i_R@1")
 PAPER: dict[str, list[PaperTable]] = {
     "fgovd": [
@@ -165,4 +171,8 @@ BENCHMARK_COUNTS: dict[str, dict[str, int]] = {
     "flickr30k": {"i2t_R@1": 1000},
     "imagenet": {"top1": 50000},
     "imagenet_v2": {"top1": 10000},
+    "boxclass_cn": {"top1": 66_258},
+    "lit_cn": {"i2t_R@1": 33_010},
+    "flickr30k_cna": {"i2t_R@1": 1000},
+    "coco_cn": {"i2t_R@1": 1000},
 }

@@ -1,7 +1,9 @@
 """One file a benchmark; importing this package registers them all."""
 
 from eval.tasks import (
+    boxclass_cn,
     boxes,
+    chinese_captions,
     coco_boxes,
     coco_retrieval,
     dci,
@@ -23,7 +25,9 @@ from eval.tasks.base import TASKS, Task, make_task, register
 __all__ = [
     "TASKS",
     "Task",
+    "boxclass_cn",
     "boxes",
+    "chinese_captions",
     "coco_boxes",
     "coco_retrieval",
     "dci",

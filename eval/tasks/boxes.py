@@ -49,11 +49,15 @@ class BoxData:
 
 
 def class_embeddings(
-    embedder: Embedder, names: Sequence[Sequence[str]], templates: Sequence[str], kind: str = "short"
+    embedder: Embedder,
+    names: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    kind: str = "short",
+    as_written: bool = False,
 ) -> torch.Tensor:
     """(C, D): each class is the normalized mean over its names in all templates (Radford et al., 2021, section 3.1.4)."""
     texts = [template.format(name) for group in names for name in group for template in templates]
-    features = embedder.texts(texts, kind)
+    features = embedder.texts(texts, kind, as_written)
     sizes = [len(group) * len(templates) for group in names]
     return normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
 
@@ -83,20 +87,21 @@ def check_boxes(task: Task, data: BoxData) -> None:
     clip_boxes([boxes.normalized() for boxes in data.boxes], [f"task {task.name}, {image}" for image in data.images])
 
 
-def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str) -> Result:
+def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str, as_written: bool = False) -> Result:
     """Region feature of every box against all class names: top-1 and top-5 over boxes, and their means over classes.
 
     Args:
         data: which `check_boxes` let pass. templates: what `data.templates` are called.
+        as_written: leave the upper-case letters of names and templates.
     """
     features, valid, clipped = embedder.regions(data.images, data.boxes)
     require_some(task, valid)
     labels = np.concatenate(data.labels)[valid]
     groups = np.repeat(np.arange(len(data.images)), [len(part) for part in data.labels])[valid]
-    classes = class_embeddings(embedder, data.names, data.templates, "region")
+    classes = class_embeddings(embedder, data.names, data.templates, "region", as_written)
     better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
     settings = embedder.region_settings() | {
-        "text": embedder.kind_of_text("region"),
+        "text": embedder.kind_of_text("region") + ", as written" * as_written,
         "templates": f"{templates} ({len(data.templates)})",
     }
     result = Result(task.name, {}, settings=settings)
@@ -112,12 +117,14 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     return result
 
 
-def read_instances(task: Task, file: Path, images: Path) -> BoxData:
+def read_instances(task: Task, file: Path, images: Path, sizes_declared: bool = True) -> BoxData:
     """A COCO or LVIS instances file: images, annotations with xywh pixel boxes, categories.
 
     Crowd annotations and boxes without area are left out and counted. Small, medium and large go by an annotation's `area`, as
     in COCO's own evaluation (there the area of the segment); by the box's part inside the image where it has none.
 
+    Args:
+        sizes_declared: whether the file must give width and height of each image; if not, headers say what is missing.
     Raises:
         ValueError: not such a file; names the entry.
     """
@@ -144,7 +151,7 @@ def read_instances(task: Task, file: Path, images: Path) -> BoxData:
                     areas.append(float(thing.area or np.nan))
         if boxes:
             with at(task, image.where):
-                if image.size is None:
+                if image.size is None and sizes_declared:
                     raise ValueError("width and height of the image are missing")
                 file = ImageFile(inside(images, image.path))
                 _add_boxes(data, file, np.array(boxes, np.float32), image.size, labels, areas)
@@ -176,10 +183,11 @@ class BoxTask(Task):
     Attributes:
         annotations: the annotation file, relative to `data`.
         images: folder below which its file names are found, relative to `data`.
-        templates: plain, openai7, openai80, or a text file with one template a line.
+        templates: bare, plain, openai7, openai80, or a text file with one template a line.
     """
 
     needs_regions: ClassVar[bool] = True
+    as_written: ClassVar[bool] = False  # whether the protocol leaves upper-case letters
 
     annotations: Path = Path()
     images: Path = Path()
@@ -231,7 +239,7 @@ class BoxTask(Task):
         return data.images
 
     def score(self, embedder: Embedder, data: BoxData) -> Result:
-        return classify_boxes(self, embedder, data, self.templates)
+        return classify_boxes(self, embedder, data, self.templates, self.as_written)
 
 
 @register

@@ -28,6 +28,7 @@ class CaptionTask(Task):
 
     hub_task: ClassVar[str] = "zero-shot-retrieval"
     long: ClassVar[bool] = False
+    as_written: ClassVar[bool] = False  # whether the protocol leaves upper-case letters
     columns: ClassVar[str] = "It needs image, and caption (a string) or captions (a list of strings)."
 
     annotations: Path = Path()
@@ -48,7 +49,8 @@ class CaptionTask(Task):
         return [image for image, _ in data]
 
     def score(self, embedder: Embedder, data: CaptionRows) -> Result:
-        return retrieve(self, embedder, [image for image, _ in data], [captions for _, captions in data], self.long)
+        images, captions = [image for image, _ in data], [captions for _, captions in data]
+        return retrieve(self, embedder, images, captions, self.long, self.as_written)
 
     def hub_captions(self) -> CaptionRows:
         """Rows of a data set with a column of images and one of captions."""

@@ -46,7 +46,7 @@ class ImageNetTask(Task):
 
     Attributes:
         images: folder with one sub-folder a class, relative to `data`.
-        templates: plain, openai7, openai80, or a text file with one template a line.
+        templates: bare, plain, openai7, openai80, or a text file with one template a line.
         names: a text file with one class name a line, instead of OpenAI's 1,000; in the order of the sorted folders (by number
             where all folders are numbers).
     """
@@ -123,12 +123,13 @@ class ImageNetTask(Task):
 
     def score(self, embedder: Embedder, data: LabelledImages) -> Result:
         classes = class_embeddings(embedder, [[name] for name in data.names], data.templates)
-        features, valid = embedder.images(data.images)
+        features, valid = embedder.images(data.images, for_classes=True)
         require_some(self, valid)
         labels = data.labels[valid]
         better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
         templates = f"{self.templates} ({len(data.templates)})"
-        result = Result(self.name, {}, settings={"text": "short", "templates": templates})
+        settings = {"text": "short", "templates": templates} | embedder.adapter.settings_for_classes()
+        result = Result(self.name, {}, settings=settings)
         add_class_scores(result, better, tied, labels, len(data.names), np.arange(len(labels)), class_mean=False)
         result.data = {"images": len(labels), "classes": len(data.names), "images_left_out": int((~valid).sum())}
         return result

@@ -33,7 +33,12 @@ def join_pictures(
 
 
 def retrieve(
-    task: Task, embedder: Embedder, images: Sequence[ImageSource], captions: Sequence[Sequence[str]], long: bool
+    task: Task,
+    embedder: Embedder,
+    images: Sequence[ImageSource],
+    captions: Sequence[Sequence[str]],
+    long: bool,
+    as_written: bool = False,
 ) -> Result:
     """Image → text and text → image R@1, 5, 10 over all captions of all images (section 4.3 of the paper).
 
@@ -41,7 +46,7 @@ def retrieve(
 
     Args:
         images: N sources. captions: the captions of each, at least one.
-        long: read the captions with the model's long-text path.
+        long: read the captions with the model's long-text path. as_written: leave their upper-case letters.
     """
     rows = len(images)
     images, captions = join_pictures(images, captions)
@@ -50,8 +55,9 @@ def retrieve(
     kept = np.flatnonzero(valid)
     owner = np.concatenate([np.full(len(captions[i]), row) for row, i in enumerate(kept)])
     texts = [text for i in kept for text in captions[i]]
-    text_features = embedder.texts(texts, "long" if long else "short")
-    result = Result(task.name, {}, settings={"text": "long" if long else "short"})
+    kind = "long" if long else "short"
+    text_features = embedder.texts(texts, kind, as_written)
+    result = Result(task.name, {}, settings={"text": kind + ", as written" * as_written})
     add_retrieval_scores(result, features[torch.from_numpy(kept)], text_features, owner, texts)
     result.data = {
         "images": len(kept),

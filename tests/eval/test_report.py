@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,12 +13,13 @@ from huggingface_hub import ModelCard
 
 from eval.__main__ import main as evaluate_main
 from eval.report.__main__ import main
-from eval.report.content import beside_paper, comparison, holm, report
-from eval.report.document import text_of
+from eval.report.content import beside_paper, comparison, holm, report, task_section
+from eval.report.document import Table, text_of
 from eval.report.html import to_html
 from eval.report.markdown import to_markdown
 from eval.report.model_index import model_index_yaml
 from eval.report.paper import PAPER
+from eval.report.paper_fgclip2 import PAPER_FGCLIP2
 from eval.report.table import comparison_table, results_table
 from eval.results import Result, Score, load_result, save_result, write_results
 from eval.tasks import TASKS
@@ -68,6 +70,39 @@ def test_paper_tables_are_whole_and_say_what_the_paper_says():
     assert PAPER["dci"][0].rows["Long-CLIP", "ViT-L/14"] == (44.2, 52.5)
     assert PAPER["flickr30k"][0].rows["FineCLIP", "ViT-L/14"] == (None, None)
     assert PAPER["imagenet_v2"][0].rows["EVA-CLIP", "ViT-L/14"] == (73.8,)
+
+
+def test_fgclip2s_tables_are_whole_and_agree_with_fgclips_where_both_have_a_row():
+    for task, tables in PAPER_FGCLIP2.items():
+        assert task in TASKS
+        for table in tables:
+            assert all(len(row) == len(table.columns) for row in table.rows.values())
+            older = {
+                row for other in PAPER.get(task, []) if other.columns == table.columns for row in other.rows.items()
+            }
+            assert all(table.rows.get(method, row) == row for method, row in older if method[0] != "SigLIP 2")
+    assert PAPER_FGCLIP2["fgovd"][0].rows["FG-CLIP 2", "ViT-So/16"] == (54.0, 77.4, 79.8, 93.5)
+    assert PAPER_FGCLIP2["boxclass_cn"][0].rows["FG-CLIP 2", "ViT-L/16"] == (68.6,)
+    assert PAPER_FGCLIP2["lvis_boxes"][0].rows["CLOC", "ViT-L/14"] == (32.6,)
+    assert PAPER_FGCLIP2["dci"][0].rows["FG-CLIP 2", "ViT-B/16"] == (64.5, 64.9)
+    assert PAPER_FGCLIP2["imagenet"][0].rows["FG-CLIP 2", "ViT-L/16"] == (83.0,)
+    assert PAPER_FGCLIP2["imagenet"][0].rows["UMG-CLIP", "ViT-L/14"] == (None,)
+    assert PAPER_FGCLIP2["docci_cn"][0].rows["FG-CLIP 2", "ViT-B/16"] == (71.2, 75.4)
+    assert PAPER_FGCLIP2["coco_cn"][0].rows["Meta CLIP 2", "ViT-H/14"] == (80.1, 63.1)
+
+
+def test_a_run_of_fgclip2_and_a_chinese_task_are_beside_fgclip2s_paper():
+    def captions(**changes) -> str:
+        result = replace(make_result(), **changes)
+        return " ".join(part.caption for part in task_section("run", result).parts if isinstance(part, Table))
+
+    assert "table 1 of FG-CLIP 2's paper" in captions(settings={"architecture": "FG-CLIP 2"})
+    assert "table 1 of the paper" in captions(settings={"architecture": "FG-CLIP"})
+    assert "table 5 of FG-CLIP 2's paper" in captions(task="lit_cn")
+    table = beside_paper(make_result(), PAPER_FGCLIP2["fgovd"][0])
+    assert [row[1] for row in table.rows if row[0] == "difference"] == [
+        "to FG-CLIP 2 ViT-B/16", "to FG-CLIP 2 ViT-L/16", "to FG-CLIP 2 ViT-So/16"
+    ]  # fmt: skip
 
 
 def test_beside_paper_gives_the_difference_to_each_backbone():
