@@ -13,10 +13,10 @@ from dataset_scripts.sample.shapes import OVERSAMPLE, hole, silhouette
 from dataset_scripts.sample.textures import INKS, texture
 from dataset_scripts.sample.vocabulary import COLOR_NAMES, COLORS, MATERIALS
 
-BORDER_WIDTH = 2.2  # in 64ths of the image side
+BORDER_WIDTH = 1.7  # in 64ths of the image side
 # The same. Dark around every color, so that a single patch shows the shape before the model knows any color. With an
 # outline of 0.5 a small model learns the attributes, which tell nearly all regions of a batch apart, and not the shape.
-OUTLINE_WIDTH = 1.25
+OUTLINE_WIDTH = 1.0
 OUTLINE = np.array([24, 24, 24], dtype=np.float32)
 INK_STRENGTH = 0.85  # how far ink covers the body color
 MIN_CONTRAST = 72  # between ink and body, in the channel where they differ most
