@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 def main(stage: type[FGCLIPTrainingArguments], arguments: Sequence[str] | None = None) -> None:
     """The command line of a stage."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    # Not the root, or the Hub client tells every request.
+    for name in ("training", "dataset_scripts", "eval"):
+        logging.getLogger(name).setLevel(logging.INFO)
     train(*parse_arguments(stage, arguments))
 
 
