@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCHVISION_VENV ?= .venv-torchvision
 OUTPUT ?= outputs/quickstart
 
-.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision lint format clean
+.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision lint format docs clean
 
 help:
 	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-torchvision  detection and the adapters that need torchvision, in an environment of their own"
 	@echo "make lint        ruff check and format check"
 	@echo "make format      ruff format and safe fixes"
+	@echo "make docs        the API reference, from the docstrings, in outputs/docs"
 	@echo "make clean       remove the virtual environment, caches and outputs/"
 
 # Re-installed only when the requirements change.
@@ -56,6 +57,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/api.py outputs/docs
 
 clean:
 	rm -rf $(VENV) $(TORCHVISION_VENV) .pytest_cache .ruff_cache *.egg-info outputs

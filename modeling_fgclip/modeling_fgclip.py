@@ -286,6 +286,10 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
             return_loss: whether to add the global contrastive loss, for as many texts as images.
             output_attentions, output_hidden_states: add them to `text_model_output` and `vision_model_output`.
             interpolate_pos_encoding: see [`~FGCLIPModel.get_image_features`].
+
+        Raises:
+            ValueError: neither images nor texts, texts in two forms, boxes without images or that do not fit them, a text
+                without its end token, or attentions of another implementation than eager.
         """
         if input_ids is None and pixel_values is None and packed_texts is None:
             raise ValueError("Received neither images nor texts; pass pixel_values, input_ids or both.")

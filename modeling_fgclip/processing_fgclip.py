@@ -136,7 +136,16 @@ class FGCLIPProcessor(ProcessorMixin):
     def encode_texts(
         self, texts: Sequence[str], long_text: bool = False, refuse_far_over: bool = False
     ) -> list[list[int]]:
-        """Token ids of each text from start to end token, cut to its limit, without padding."""
+        """Token ids of each text from start to end token, cut to its limit, without padding.
+
+        Args:
+            texts: of any length.
+            long_text: cut at the long limit (248 tokens) instead of the short one (77).
+            refuse_far_over: raise instead of cutting, where a text is longer than even the long limit.
+
+        Raises:
+            ValueError: something that is no text, or with `refuse_far_over` a text that is too long.
+        """
         encoded, lengths = self._encode(check_texts(texts), self._text_length(long_text))
         if refuse_far_over:
             check_length(max(lengths), self._text_length(long_text), self.long_text_length)

@@ -24,6 +24,12 @@ def vision_tower(
             program that knows SigLIP can run; it gives what FG-CLIP 2 gives for such an image.
         processor: the model's.
         image_size: side of the square images of FG-CLIP 2's tower; by default that of the trained position grid.
+
+    Returns:
+        The tower in evaluation mode, and its image processor.
+
+    Raises:
+        ValueError: `image_size` for an FG-CLIP, or one that is no multiple of the patch size.
     """
     if family_of(model) is FGCLIP2:
         return _square_siglip(model, processor, image_size)

@@ -43,6 +43,15 @@ def train(
 ) -> FGCLIPTrainer:
     """Trains a stage and saves model and processor in `output_dir`, which no other run may use meanwhile.
 
+    Args:
+        model_arguments: the checkpoint to start from.
+        data_arguments: sources, augmentation, how many regions.
+        arguments: `Stage1Arguments` or `Stage2Arguments`; `parse_arguments` makes all three of a recipe and options.
+        callbacks: further ones for the trainer.
+
+    Returns:
+        The trainer, with the trained model and the log.
+
     Raises:
         ValueError: settings, data or a checkpoint that cannot be trained, or another run writes to `output_dir`.
         NotSaved: the disk is full, or cannot be written.

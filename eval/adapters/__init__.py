@@ -43,6 +43,10 @@ _BY_TYPE = {
 def adapter_for(model: Any, processor: Any, name: str | None = None) -> ModelAdapter:
     """The adapter of a transformers model in memory.
 
+    Args:
+        model: FG-CLIP, FG-CLIP 2, CLIP, SigLIP or SigLIP 2.
+        processor: the model's, which knows its resolution and text lengths.
+        name: what reports call it; by default the model's class.
     Raises:
         ValueError: no processor, or a model that no adapter knows.
     """

@@ -68,3 +68,11 @@ def test_blocks_that_no_test_reads_are_counted():
 def test_links_lead_somewhere(page: Path):
     for link in _LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+def test_where_is_what_names_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = [path for path in re.findall(r"`([a-z_]+/[\w/.]+)`", text) if "NAME" not in path]
+    assert len(named) > 15
+    for path in named:
+        assert (ROOT / path).exists() or (ROOT / "dataset_scripts/curation" / path).exists(), path
