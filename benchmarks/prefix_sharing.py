@@ -22,7 +22,7 @@ from training.architectures import architecture
 from training.data.collator import FGCLIPCollator, TextTable
 from training.data.sources import load_records
 from training.data.tokenizer import train_tokenizer
-from training.scratch import texts_of
+from training.random_checkpoint import texts_of
 
 
 def packed_both_ways(root: str, images: int, tokenizer: str | None) -> dict[str, PackedTexts]:

@@ -64,7 +64,8 @@ def run(encoder: str, data: Path, sample: Path, output: Path, seed: int, changes
     from eval.adapters import load_adapter
     from eval.detection.checkpoint import SETTINGS
     from training.cli import parse_dataclasses
-    from training.detection.arguments import DetectionDataArguments, DetectionTrainingArguments, EncoderArguments
+    from training.detection.arguments import DetectionTrainingArguments
+    from training.detection.options import DetectionDataArguments, EncoderArguments
     from training.detection.train import train
 
     options = {

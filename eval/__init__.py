@@ -1,6 +1,7 @@
-"""Zero-shot evaluation of FG-CLIP and its peers: `evaluate_model(...)`, or `python -m eval --help`."""
+"""Zero-shot evaluation of FG-CLIP and its peers: `evaluate_model(...)`, or `fgclip eval --help`."""
 
-from eval.results import Result, Score, write_results
-from eval.runner import evaluate_model
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["Result", "Score", "evaluate_model", "write_results"]
+__getattr__, __all__ = lazy_names(
+    __name__, {"results": ["Result", "Score", "write_results"], "runner": ["evaluate_model"]}
+)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass
 class EvalArguments:
@@ -55,7 +57,7 @@ class EvalArguments:
     )
     precision: str = field(
         default="float32",
-        metadata={"help": "Arithmetic of the model; scores are float32 always.", "choices": ["float32", "bfloat16"]},
+        metadata={"help": "Arithmetic of the model; scores are float32 always.", "choices": list(PRECISIONS)},
     )
     region_features: str = field(
         default="dense",

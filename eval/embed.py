@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import replacing
 from eval.adapters.base import Inputs, ModelAdapter
+from eval.arguments import PRECISIONS
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
 from eval.together import failing_together
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 SHARD_BATCHES = 8  # batches a unit of work: what one process takes at a time and what one cache file holds
 TEXT_BATCH = 256
 IMAGE_BATCH, IMAGE_BATCH_ON_CPU = 64, 8  # a CPU is faster while a block's activations stay in its caches
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 def process_state() -> PartialState:
@@ -379,7 +379,7 @@ class Embedder:
         return rows
 
     def _autocast(self, enabled: bool = True) -> contextlib.AbstractContextManager:
-        dtype = PRECISIONS[self.precision]
+        dtype = {"float32": None, "bfloat16": torch.bfloat16}[self.precision]
         return torch.autocast(self.device.type, dtype, enabled) if dtype is not None else contextlib.nullcontext()
 
     def _cache_path(self, kind: str, identities: Sequence[str]) -> Path | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from eval.metrics import accuracy_interval, rank_of_reference, recall_at_k, top_k_accuracy
 from eval.results import Result, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTROL_RUNS = 5
 CHUNK = 2048  # rows at a time, so that a score matrix stays small
@@ -94,7 +96,7 @@ def match_score(
     score = accuracy_score(outcome, groups)
     if len(queries) > 1:
         random = np.random.default_rng(seed)
-        orders = [torch.from_numpy(other_image_order(groups, random)) for _ in range(CONTROL_RUNS)]
+        orders = [other_image_order(groups, random) for _ in range(CONTROL_RUNS)]
         controls = [
             top_k_accuracy(gathered_scores(queries[order], texts, candidates), reference)["accuracy"]
             for order in orders
@@ -111,9 +113,7 @@ def class_ranks(queries: Tensor, classes: Tensor, labels: np.ndarray) -> tuple[n
     Returns:
         better (N,) and tied (N,), as `rank_of_reference`. Equal classes (two of one name) tie exactly.
     """
-    distinct, place = torch.unique(
-        classes, dim=0, return_inverse=True
-    )  # a product may round equal columns differently
+    distinct, place = classes.unique(dim=0, return_inverse=True)  # a product may round equal columns differently
     parts = [
         rank_of_reference((queries[i : i + CHUNK] @ distinct.T)[:, place].numpy(), labels[i : i + CHUNK])
         for i in range(0, len(queries), CHUNK)

@@ -1,61 +1,25 @@
 """FG-CLIP and FG-CLIP 2 behind the transformers Auto classes.
 
 Everything in this folder that a family's model, processor or pipeline imports travels with a checkpoint saved by
-`save_pretrained`, so it imports nothing but torch and transformers.
+`save_pretrained`, so it imports nothing but torch and transformers. Both wait until a name below is asked for: the rest of
+the project opens images and checks texts with the small modules here.
 """
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForZeroShotImageClassification,
-    AutoProcessor,
-)
-
-# Not from the top, where transformers 5.17 hides it without torchvision.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .configuration_fgclip import FGCLIPConfig, FGCLIPTextConfig
-from .configuration_fgclip2 import FGCLIP2Config, FGCLIP2TextConfig, FGCLIP2VisionConfig
-from .full_texts import FullTexts, pack_full_texts
-from .image_processing_fgclip2 import FGCLIP2ImageProcessor
-from .modeling_fgclip import FGCLIPModel
-from .modeling_fgclip2 import FGCLIP2Model
-from .output import FGCLIPOutput
-from .packed_text import PackedTexts, pack_texts
-from .pipeline_fgclip import TASK, RegionClassificationPipeline
-from .processing_fgclip import FGCLIPProcessor
-from .processing_fgclip2 import FGCLIP2Processor
+from .lazy_names import lazy_names
 
 __version__ = "0.1.0.dev0"
 
-for config_class, model_class, processor_class in (
-    (FGCLIPConfig, FGCLIPModel, FGCLIPProcessor),
-    (FGCLIP2Config, FGCLIP2Model, FGCLIP2Processor),
-):
-    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
-        auto_class.register(config_class, model_class, exist_ok=True)
-    AutoProcessor.register(config_class, processor_class, exist_ok=True)
-if TASK not in PIPELINE_REGISTRY.supported_tasks:
-    PIPELINE_REGISTRY.register_pipeline(TASK, RegionClassificationPipeline, pt_model=AutoModel, type="multimodal")
-AutoImageProcessor.register(FGCLIP2Config, slow_image_processor_class=FGCLIP2ImageProcessor, exist_ok=True)
-
-__all__ = [
-    "FGCLIP2Config",
-    "FGCLIP2ImageProcessor",
-    "FGCLIP2Model",
-    "FGCLIP2Processor",
-    "FGCLIP2TextConfig",
-    "FGCLIP2VisionConfig",
-    "FGCLIPConfig",
-    "FGCLIPModel",
-    "FGCLIPOutput",
-    "FGCLIPProcessor",
-    "FGCLIPTextConfig",
-    "FullTexts",
-    "PackedTexts",
-    "pack_full_texts",
-    "pack_texts",
-]
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        # Registers all of them, whichever is asked for.
+        "registration": [
+            *("FGCLIPConfig", "FGCLIPModel", "FGCLIPProcessor", "FGCLIPTextConfig"),
+            *("FGCLIP2Config", "FGCLIP2ImageProcessor", "FGCLIP2Model", "FGCLIP2Processor"),
+            *("FGCLIP2TextConfig", "FGCLIP2VisionConfig"),
+        ],
+        "output": ["FGCLIPOutput"],
+        "packed_text": ["PackedTexts", "pack_texts"],
+        "full_texts": ["FullTexts", "pack_full_texts"],
+    },
+)

@@ -1,6 +1,11 @@
 """The two sizes that were published, as configurations (paper, section 4.1)."""
 
-from modeling_fgclip import FGCLIPConfig
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modeling_fgclip import FGCLIPConfig
 
 _SETTINGS = {
     "b16": {
@@ -52,5 +57,7 @@ def architecture(name: str) -> FGCLIPConfig:
     """The configuration of ViT-B/16 at 224 ("b16") or ViT-L/14 at 336 ("l14-336")."""
     if name not in _SETTINGS:
         raise ValueError(f"Received the architecture {name!r}; there are {', '.join(ARCHITECTURES)}.")
+    from modeling_fgclip import FGCLIPConfig
+
     settings = _SETTINGS[name]
     return FGCLIPConfig(**{**settings, "text_config": {**settings["text_config"], **_TOKENS}})

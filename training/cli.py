@@ -1,22 +1,19 @@
-"""One command line for both stages: dataclasses, a YAML recipe, and options that override it."""
+"""One command line for all trainers: dataclasses, a YAML recipe, and options that override it."""
 
-import argparse
 import difflib
 import sys
 from collections.abc import Collection, Sequence
-from inspect import get_annotations
 from pathlib import Path
 from typing import Any
-
-from transformers import TrainingArguments
 
 from dataset_scripts.formats.files import named_file, read_yaml
 from fgclip.command_line import Parser
 from fgclip.dataclass_parser import DataclassParser
 
-from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
-
-RECIPES = Path(__file__).with_name("recipes")
+from . import RECIPES
+from .arguments import FGCLIPTrainingArguments
+from .help import USAGE, add_common
+from .options import DataArguments, ModelArguments
 
 Arguments = tuple[ModelArguments, DataArguments, FGCLIPTrainingArguments]
 
@@ -34,21 +31,16 @@ def parse_dataclasses(
     Args:
         types: dataclasses whose fields are the options.
         arguments: by default those of the process.
-        description: what `--help` begins with.
+        description: what `--help-all` begins with.
 
     Raises:
         ValueError: for an option or a recipe's key that does not exist.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = DataclassParser(tuple(types), usage="%(prog)s [--config RECIPE] [OPTIONS]", description=description)
-    parser.add_argument(
-        "--config", help="Recipe: a YAML file of these options, or the name of one in training/recipes."
-    )
-    parser.add_argument("--help-all", action="store_true", help="Show the options of transformers' Trainer too.")
+    parser = DataclassParser(types, usage=USAGE, description=description)
+    add_common(parser)
     if "--help-all" in map(parser.spelled, arguments):
-        parser.print_help()
-        sys.exit()
-    _hide_inherited(parser, types)
+        parser.parse_args(["--help"])
     actions = {action.dest: action for action in parser._actions}
     options = {option for action in parser._actions for option in action.option_strings}
     for argument in arguments:
@@ -69,20 +61,6 @@ def _recipe_of(arguments: list[str]) -> Path | None:
     parser.add_argument("--config")
     recipe = parser.parse_known_args(arguments)[0].config
     return recipe and named_file(recipe, RECIPES, "--config")
-
-
-def _hide_inherited(parser: DataclassParser, types: Sequence[type]) -> None:
-    """Leaves out of `--help` what comes from TrainingArguments unchanged, but for what every run sets."""
-    common = {"output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "learning_rate", "seed"}
-    own = {
-        name
-        for one in types
-        for cls in set(one.__mro__) - set(TrainingArguments.__mro__)
-        for name in get_annotations(cls)
-    }
-    for action in parser._actions:
-        if action.dest in TrainingArguments.__dataclass_fields__ and action.dest not in own | common:
-            action.help = argparse.SUPPRESS
 
 
 def _require_known(name: str, known: Collection[str], source: str) -> None:

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 
 from fgclip.command_line import run_command
-from training.arguments import Stage1Arguments
-from training.stages import main as run_stage
+from training.help import show_help
+from training.options import DataArguments, ModelArguments, Stage1Options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    show_help(
+        {"model": ModelArguments, "data": DataArguments, "training": Stage1Options}, arguments, Stage1Options.__doc__
+    )
+    from training.arguments import Stage1Arguments
+    from training.stages import main as run_stage
+
     run_stage(Stage1Arguments, arguments)
 
 

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 
 from fgclip.command_line import run_command
-from training.arguments import Stage2Arguments
-from training.stages import main as run_stage
+from training.help import show_help
+from training.options import DataArguments, ModelArguments, Stage2Options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    show_help(
+        {"model": ModelArguments, "data": DataArguments, "training": Stage2Options}, arguments, Stage2Options.__doc__
+    )
+    from training.arguments import Stage2Arguments
+    from training.stages import main as run_stage
+
     run_stage(Stage2Arguments, arguments)
 
 

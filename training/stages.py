@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from dataset_scripts.streaming import TrainingStream
 from eval.locking import writing_together
 
-from .arguments import DataArguments, FGCLIPTrainingArguments, ModelArguments
+from .arguments import FGCLIPTrainingArguments
 from .checkpointing.resuming import checkpoint_to_resume
 from .checkpointing.saving import save_finished
 from .cli import parse_arguments
@@ -20,6 +20,7 @@ from .efficiency.lora import add_lora
 from .evaluation import EvalTasks, eval_tasks
 from .family import training_family
 from .hub.run_record import Sources
+from .options import DataArguments, ModelArguments
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
 

@@ -1,6 +1,7 @@
 """From annotations and images, wherever they are, to trainable shards."""
 
-from dataset_scripts.convert.pipeline import ConvertSettings, convert
-from dataset_scripts.convert.source import Source, finehard_source
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["ConvertSettings", "Source", "convert", "finehard_source"]
+__getattr__, __all__ = lazy_names(
+    __name__, {"pipeline": ["convert"], "settings": ["ConvertSettings"], "source": ["Source", "finehard_source"]}
+)

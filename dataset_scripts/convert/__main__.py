@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from dataset_scripts.convert.pipeline import ConvertSettings, check_unfinished, convert, work_folder
-from dataset_scripts.convert.source import finehard_source
+from dataset_scripts.convert.settings import ConvertSettings
 from dataset_scripts.download import DownloadSettings
-from dataset_scripts.locking import writing
 from dataset_scripts.report import Report
 from fgclip.command_line import Parser, run_command
 
@@ -51,12 +48,6 @@ def print_coverage(manifest: dict[str, Any], output: Path) -> None:
     )
 
 
-def refuse(error: Exception) -> NoReturn:
-    """Ends a command line for a user's mistake: one line, exit code 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
-
-
 def _parser() -> Parser:
     limits = DownloadSettings()
     parser = Parser(
@@ -83,24 +74,25 @@ def _parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    from dataset_scripts.convert.pipeline import check_unfinished, convert, work_folder
+    from dataset_scripts.convert.source import finehard_source
+    from dataset_scripts.locking import writing
+
     logging.basicConfig(level=logging.WARNING)
     names = ("timeout", "connect_timeout", "retries", "backoff", "max_bytes", "private_hosts")
-    try:
-        settings = output_settings(options)
-        limits = DownloadSettings(**{name: getattr(options, name) for name in names}) if options.download else None
-        urls = Report(settings.on_bad)
-        if options.dry_run:
-            source = finehard_source(options.root, Path("unused"), urls, options.images)
-            drafts = sum(1 for _ in source.drafts(urls))
-            print(f"{urls}\n{drafts:,} records would be looked for; nothing was written")
-            return
-        with writing(options.output):
-            check_unfinished(options.output, settings.split, options.retry)  # before URL lists are read
-            work = work_folder(options.output, settings.split) / "source"
-            source = finehard_source(options.root, work, urls, options.images, options.img2dataset, limits)
-            manifest = convert(source, options.output, settings, options.retry)
-    except (ValueError, OSError) as error:
-        refuse(error)
+    settings = output_settings(options)
+    limits = DownloadSettings(**{name: getattr(options, name) for name in names}) if options.download else None
+    urls = Report(settings.on_bad)
+    if options.dry_run:
+        source = finehard_source(options.root, Path("unused"), urls, options.images)
+        drafts = sum(1 for _ in source.drafts(urls))
+        print(f"{urls}\n{drafts:,} records would be looked for; nothing was written")
+        return
+    with writing(options.output):
+        check_unfinished(options.output, settings.split, options.retry)  # before URL lists are read
+        work = work_folder(options.output, settings.split) / "source"
+        source = finehard_source(options.root, work, urls, options.images, options.img2dataset, limits)
+        manifest = convert(source, options.output, settings, options.retry)
     if urls.kept or urls.problems:
         print(f"\nURLs\n{urls}")
     print_coverage(manifest, options.output)

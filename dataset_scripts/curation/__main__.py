@@ -10,14 +10,12 @@ or of any other kind that own_data reads (`input.kind` and `input.options` of th
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from dataset_scripts.formats.files import named_file
 from fgclip.command_line import Parser, run_command
 
-from .engine.pipeline import ENGINES, curate, describe
-from .engine.recipe import load_recipe
+from .engine import ENGINES
 from .steps import STEPS
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -51,37 +49,35 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    try:
-        recipe = load_recipe(named_file(options.recipe, RECIPES, "--recipe"), options.set)
-        if options.steps:
-            chosen = options.steps.split(",")
-            missing = [name for name in chosen if name not in recipe.steps]
-            if missing:
-                raise ValueError(
-                    f"--steps names {missing}; the recipe has {', '.join(recipe.steps)} of {', '.join(STEPS)}."
-                )
-            recipe.steps = {name: settings for name, settings in recipe.steps.items() if name in chosen}
-        if options.workers is not None and options.workers < 1:
-            raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
-        if options.dry_run:
-            print(describe(recipe, options.input, options.output))
-            return 0
-        report = curate(
-            recipe,
-            options.input,
-            options.output,
-            engine=options.engine,
-            workers=options.workers,
-            redo=options.redo,
-            retry_failed=options.retry_failed,
-        )
-    except (ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    from .engine.pipeline import curate, describe
+    from .engine.recipe import load_recipe
+
+    recipe = load_recipe(named_file(options.recipe, RECIPES, "--recipe"), options.set)
+    if options.steps:
+        chosen = options.steps.split(",")
+        missing = [name for name in chosen if name not in recipe.steps]
+        if missing:
+            raise ValueError(
+                f"--steps names {missing}; the recipe has {', '.join(recipe.steps)} of {', '.join(STEPS)}."
+            )
+        recipe.steps = {name: settings for name, settings in recipe.steps.items() if name in chosen}
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
+    if options.dry_run:
+        print(describe(recipe, options.input, options.output))
+        return
+    report = curate(
+        recipe,
+        options.input,
+        options.output,
+        engine=options.engine,
+        workers=options.workers,
+        redo=options.redo,
+        retry_failed=options.retry_failed,
+    )
     print(summary(report, options.output))
-    return 0
 
 
 def summary(report: dict, output: str) -> str:

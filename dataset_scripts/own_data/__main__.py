@@ -5,24 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dataset_scripts.convert.__main__ import add_output_arguments, output_settings, print_coverage, refuse
-from dataset_scripts.convert.pipeline import convert
-from dataset_scripts.convert.source import Source
-from dataset_scripts.own_data import (
-    Columns,
-    coco_source,
-    dci_source,
-    flickr30k_source,
-    folder_source,
-    hub_source,
-    karpathy_source,
-    open_images_source,
-    parquet_source,
-    referring_source,
-    sharegpt4v_source,
-    table_source,
-    webdataset_source,
-)
+from dataset_scripts import convert, own_data
+from dataset_scripts.convert.__main__ import add_output_arguments, output_settings, print_coverage
+from dataset_scripts.own_data.columns import Columns
 from fgclip.command_line import Parser, run_command
 
 _BOX_FORMATS = ("normalized", "xyxy", "xywh")
@@ -59,33 +44,33 @@ def _columns(options: argparse.Namespace) -> Columns:
     )
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _source(options: argparse.Namespace) -> convert.Source:
     match options.kind:
         case "coco":
-            return coco_source(options.captions, options.instances, options.images)
+            return own_data.coco_source(options.captions, options.instances, options.images)
         case "flickr30k":
-            return flickr30k_source(options.annotations, options.images)
+            return own_data.flickr30k_source(options.annotations, options.images)
         case "referring":
-            return referring_source(options.file, options.images, options.box_format, options.instances)
+            return own_data.referring_source(options.file, options.images, options.box_format, options.instances)
         case "karpathy":
-            return karpathy_source(options.file, options.images, options.karpathy_splits)
+            return own_data.karpathy_source(options.file, options.images, options.karpathy_splits)
         case "sharegpt4v":
-            return sharegpt4v_source(options.file, options.images)
+            return own_data.sharegpt4v_source(options.file, options.images)
         case "dci":
-            return dci_source(options.annotations, options.images)
+            return own_data.dci_source(options.annotations, options.images)
         case "openimages":
-            return open_images_source(options.annotations, options.classes, options.images)
+            return own_data.open_images_source(options.annotations, options.classes, options.images)
         case "table":
             folder = options.images or str(options.file.parent)
-            return table_source(options.file, folder, _columns(options), options.encoding)
+            return own_data.table_source(options.file, folder, _columns(options), options.encoding)
         case "images":
-            return folder_source(options.folder)
+            return own_data.folder_source(options.folder)
         case "parquet":
-            return parquet_source(options.place, _columns(options))
+            return own_data.parquet_source(options.place, _columns(options))
         case "webdataset":
-            return webdataset_source(options.folder, _columns(options))
+            return own_data.webdataset_source(options.folder, _columns(options))
         case _:
-            return hub_source(
+            return own_data.hub_source(
                 options.name, _columns(options), options.hub_split, options.hub_config, options.hub_revision
             )
 
@@ -154,10 +139,7 @@ def _parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    try:
-        manifest = convert(_source(options), options.output, output_settings(options), options.retry)
-    except (ValueError, OSError) as error:
-        refuse(error)
+    manifest = convert.convert(_source(options), options.output, output_settings(options), options.retry)
     print_coverage(manifest, options.output)
 
 

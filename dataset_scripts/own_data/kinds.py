@@ -11,10 +11,10 @@ from dataset_scripts.convert.source import Source, finehard_source
 from dataset_scripts.formats.files import read_object
 from dataset_scripts.own_data.captions import dci_source, karpathy_source, sharegpt4v_source
 from dataset_scripts.own_data.coco import coco_source
+from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.flickr30k import flickr30k_source
 from dataset_scripts.own_data.folder import folder_source
 from dataset_scripts.own_data.hub import hub_source, parquet_files, parquet_source
-from dataset_scripts.own_data.mapping import Columns
 from dataset_scripts.own_data.open_images import open_images_source
 from dataset_scripts.own_data.referring import referring_source
 from dataset_scripts.own_data.table import table_source

@@ -8,7 +8,6 @@ import io
 import json
 import tokenize
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,9 @@ from dataset_scripts.convert.source import Draft
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.formats.coco import declared_size
 from dataset_scripts.formats.objects import list_of_objects
-from dataset_scripts.records import BoxFormat, clean_texts, join_captions
+from dataset_scripts.own_data.columns import ROLES, Columns
+from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report
-
-_ROLES = ("image", "caption", "short_caption", "regions", "source_id", "width", "height")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column holds what; a dot reaches into a nested one, such as ``json.caption``.
-
-    A caption may be a text, a list of texts, or the text of such a list. ``regions`` is a list of objects (or an object
-    of parallel lists, or the JSON text of either) with ``bbox``, ``short_expr`` or ``category``, ``long_expr``,
-    ``negatives`` and ``score``, of which the box and one expression are needed. ``width`` and ``height`` are the size
-    in pixels that the boxes refer to, where it is not that of the image as it lies there.
-    """
-
-    image: str = "image"
-    caption: str | None = "caption"
-    short_caption: str | None = None
-    regions: str | None = None
-    source_id: str | None = None
-    width: str | None = None
-    height: str | None = None
-    box_format: BoxFormat = "normalized"
-
-    def __post_init__(self) -> None:
-        if (self.width is None) != (self.height is None):
-            raise ValueError(
-                f"the column for the width is {self.width!r} and for the height {self.height!r}; give both or none"
-            )
-
-    def names(self) -> list[str]:
-        """The columns that are named."""
-        return [name for role in _ROLES if (name := getattr(self, role)) is not None]
 
 
 def usual_columns(present: Collection[str]) -> Columns:
@@ -84,7 +52,7 @@ def check_columns(columns: Columns, present: set[str], where: str) -> None:
     Raises:
         ValueError: naming the column and those that are there.
     """
-    for role in _ROLES:
+    for role in ROLES:
         name = getattr(columns, role)
         if name is not None and name not in present and name.split(".")[0] not in present:
             raise ValueError(f"{where} has no column {name!r} for the {role}; it has {sorted(map(str, present))}")

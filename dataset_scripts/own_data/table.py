@@ -11,8 +11,8 @@ from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.table import read_table
 from dataset_scripts.image_sources import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
+from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.mapping import (
-    Columns,
     check_columns,
     draft_from_row,
     fingerprint_files,

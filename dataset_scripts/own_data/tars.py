@@ -9,7 +9,8 @@ from typing import IO, Any
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.image_sources import TarImages
-from dataset_scripts.own_data.mapping import Columns, draft_from_row, fingerprint_files
+from dataset_scripts.own_data.columns import Columns
+from dataset_scripts.own_data.mapping import draft_from_row, fingerprint_files
 from dataset_scripts.paths import IMAGE_SUFFIXES
 from dataset_scripts.report import Report
 from dataset_scripts.tar_files import Fields, tar_samples

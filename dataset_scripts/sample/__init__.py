@@ -1,5 +1,5 @@
 """A data set that needs no download: rendered scenes with fine-grained captions, boxes and hard negatives."""
 
-from dataset_scripts.sample.write import SampleSettings, generate_sample
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["SampleSettings", "generate_sample"]
+__getattr__, __all__ = lazy_names(__name__, {"write": ["SampleSettings", "generate_sample"]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 
 from dataset_scripts.sample.llava import write_llava
@@ -33,12 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     llava = options.pop("llava")
     start = time.perf_counter()
-    try:
-        output = generate_sample(**options)
-        if llava:
-            write_llava(output)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    output = generate_sample(**options)
+    if llava:
+        write_llava(output)
     print(
         f"{options['train']} training and {options['test']} test images in {output} ({time.perf_counter() - start:.1f} s)"
     )

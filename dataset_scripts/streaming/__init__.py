@@ -1,6 +1,5 @@
 """Shards and published layouts as training records, map-style or streaming."""
 
-from dataset_scripts.streaming.load import load_training_data
-from dataset_scripts.streaming.stream import TrainingStream
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["TrainingStream", "load_training_data"]
+__getattr__, __all__ = lazy_names(__name__, {"load": ["load_training_data"], "stream": ["TrainingStream"]})

@@ -1,6 +1,8 @@
 """Results as tables, Markdown, HTML and the Hub's model-index."""
 
-from eval.report.table import comparison_table, left_out_text, results_table
-from eval.report.write import load_run, write_report
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["comparison_table", "left_out_text", "load_run", "results_table", "write_report"]
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {"table": ["comparison_table", "left_out_text", "results_table"], "write": ["load_run", "write_report"]},
+)

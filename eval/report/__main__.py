@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.report.write import load_run, write_report
+from eval import report
 from fgclip.command_line import Parser, run_command
 
 
@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     parser.add_argument("--compare", type=Path, help="another run: adds the significance of every difference from it")
     parser.add_argument("--output", type=Path, help="folder to write to (default: RUN)")
     args = parser.parse_args(arguments)
-    paths = write_report(load_run(args.run), args.output or args.run, load_run(args.compare) if args.compare else None)
+    paths = report.write_report(
+        report.load_run(args.run), args.output or args.run, report.load_run(args.compare) if args.compare else None
+    )
     print("\n".join(f"wrote {path}" for path in paths))
     return paths
 

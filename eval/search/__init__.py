@@ -1,6 +1,5 @@
 """Search at scale: embed a folder or a data set once, then query it by text, image or region."""
 
-from eval.search.build import build
-from eval.search.index import Hit, SearchIndex
+from modeling_fgclip.lazy_names import lazy_names
 
-__all__ = ["Hit", "SearchIndex", "build"]
+__getattr__, __all__ = lazy_names(__name__, {"index": ["Hit", "SearchIndex"]})

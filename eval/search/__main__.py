@@ -12,13 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.adapters import load_adapter
-from eval.embed import PRECISIONS, Embedder
-from eval.images import ImageFile, box_of_user
-from eval.search.build import build, require_faiss
-from eval.search.index import SearchIndex
-from eval.search.show import FORMATS, as_html, as_json, as_table
-from eval.search.source import open_collection
+from eval.arguments import PRECISIONS
 from fgclip.command_line import Parser, run_command
 
 
@@ -27,9 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ValueError: whatever is wrong with model, images or index.
     """
     args = _parser().parse_args(arguments)
-    require_faiss()  # before the model is loaded
     if args.command == "query":
         _check_query(args)
+    from eval.adapters import load_adapter
+    from eval.embed import Embedder
+    from eval.images import ImageFile, box_of_user
+    from eval.search.build import build, require_faiss
+    from eval.search.index import SearchIndex
+    from eval.search.show import as_html, as_json, as_table
+    from eval.search.source import open_collection
+
+    require_faiss()  # before the model is loaded
     collection = open_collection(args.images, args.split, args.column) if args.command == "index" else None
     adapter = load_adapter(args.model, revision=args.revision)
     embedder = Embedder(
@@ -106,7 +108,9 @@ def _parser() -> Parser:
     what.add_argument("--image", type=Path, help="find images like it, or with --box like a region of it")
     query.add_argument("--long", action="store_true", help="the text is a long caption")
     query.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help="of --image, in pixels")
-    query.add_argument("--format", choices=FORMATS, default="table", help="of what is printed (default: table)")
+    query.add_argument(
+        "--format", choices=("table", "json", "html"), default="table", help="of what is printed (default: table)"
+    )
     query.add_argument("--images", help="with --format html: the folder or data set of the index, to show its images")
     query.add_argument("--split", default="train", help="of --images (default: train)")
     query.add_argument("--column", default="image", help="of --images (default: image)")
@@ -120,7 +124,7 @@ def _parser() -> Parser:
         command.add_argument(
             "--num_workers", type=int, help="loading processes; default: 2 beside an accelerator, none on a CPU"
         )
-        command.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+        command.add_argument("--precision", choices=PRECISIONS, default="float32")
     return parser
 
 

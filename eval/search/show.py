@@ -15,7 +15,6 @@ from eval.search.index import Hit
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 THUMBNAIL = 320  # pixels of the longer side
-FORMATS = ("table", "json", "html")
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body{{font-family:sans-serif;margin:1rem}}main{{display:flex;flex-wrap:wrap;gap:1rem}}
 figure{{margin:0;max-width:20rem;overflow-wrap:anywhere}}img{{max-width:100%}}</style>

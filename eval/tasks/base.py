@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Image, load_dataset
 
-from eval.embed import Embedder
-from eval.identity import digest_of
 from eval.images import ImageSource
 from eval.results import Result
+from fgclip.fields import build
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from eval.embed import Embedder
 
 TASKS: dict[str, type[Task]] = {}
 
@@ -98,6 +100,8 @@ class Task(ABC):
         Raises:
             ValueError: as `checked`, and what only decoding shows.
         """
+        from eval.identity import digest_of
+
         data = self.checked(embedder) if data is None else data
         parts = data if hasattr(self, "subsets") else {"": data}
         digests = {name: digest_of([part, self._choices()], portable=True) for name, part in parts.items()}
@@ -140,6 +144,8 @@ class Task(ABC):
         Raises:
             ValueError: no such data set, configuration or split; a column is missing; "image" holds no images.
         """
+        from datasets import Image, load_dataset
+
         try:
             rows = load_dataset(self.hub, self.hub_config or None, split=self.split)
         except Exception as error:  # not found, no network, no such split, files that are not what they are called
@@ -177,33 +183,7 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     """
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; there are: {', '.join(sorted(TASKS))}.")
-    task = TASKS[name]
-    hints = typing.get_type_hints(task)
-    known = [field.name for field in dataclasses.fields(task)]
-    values = {}
-    for option, value in options.items():
-        if option not in known:
-            raise ValueError(f"task {name} has no option {option!r}; it has: {', '.join(known)}.")
-        values[option] = _converted(value, hints[option], f"{name}.{option}")
-    return task(**values)
-
-
-def _converted(value: Any, kind: Any, where: str) -> Any:
-    """`value` as a field's type; strings come from the command line."""
-    if kind is Path:
-        return Path(value)
-    if not isinstance(value, str) or kind is str:
-        return value
-    if kind is bool:
-        if value.lower() not in ("true", "false"):
-            raise ValueError(f"{where} must be true or false; got {value!r}.")
-        return value.lower() == "true"
-    if typing.get_origin(kind) is tuple:
-        return tuple(part for part in value.split(",") if part)
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{where} must be of type {kind.__name__}; got {value!r}.") from None
+    return build(TASKS[name], options, f"task {name}")
 
 
 def check_images(task: Task, images: Sequence[ImageSource], allow_missing: bool) -> int:

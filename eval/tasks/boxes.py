@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from dataset_scripts.formats.coco import declared_size, read_coco
 from dataset_scripts.formats.objects import category_names, list_of_objects
 from eval.box_sizes import COCO_PIXELS, FRACTIONS, SizeRule, add_size_breakdown, fractions_of_image
-from eval.embed import Embedder
 from eval.images import Boxes, DatasetImage, ImageFile, ImageSource, clip_boxes, inside, upright_boxes
 from eval.prompts import templates_named
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks, require_classes
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.reading import at, check_units, numbers_of, shared_reader
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eval.embed import Embedder
 
 HUB_COLUMNS = "It needs image and objects, with bbox (x, y, width, height in pixels) and category (a ClassLabel)."
 
@@ -54,12 +56,14 @@ def class_embeddings(
     templates: Sequence[str],
     kind: str = "short",
     as_written: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """(C, D): each class is the normalized mean over its names in all templates (Radford et al., 2021, section 3.1.4)."""
+    import torch
+
     texts = [template.format(name) for group in names for name in group for template in templates]
     features = embedder.texts(texts, kind, as_written)
     sizes = [len(group) * len(templates) for group in names]
-    return normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
+    return torch.nn.functional.normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
 
 
 def check_boxes(task: Task, data: BoxData) -> None:
@@ -99,7 +103,7 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     labels = np.concatenate(data.labels)[valid]
     groups = np.repeat(np.arange(len(data.images)), [len(part) for part in data.labels])[valid]
     classes = class_embeddings(embedder, data.names, data.templates, "region", as_written)
-    better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
+    better, tied = class_ranks(features[valid], classes, labels)
     settings = embedder.region_settings() | {
         "text": embedder.kind_of_text("region") + ", as written" * as_written,
         "templates": f"{templates} ({len(data.templates)})",

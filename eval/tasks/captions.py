@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dataset_scripts.formats.captions import Captioned, read_karpathy
 from dataset_scripts.formats.coco import CocoImage
-from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.tasks.base import Task
 from eval.tasks.reading import at, shared_reader, text_of, texts_of
 from eval.tasks.retrieval import retrieve
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 CaptionRows = list[tuple[ImageSource, list[str]]]
 

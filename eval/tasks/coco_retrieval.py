@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dataset_scripts.formats.coco import CocoImage, read_coco
-from eval.embed import Embedder
 from eval.names import name_of
 from eval.results import Result
 from eval.tasks.base import register
 from eval.tasks.captions import CaptionRows, CaptionTask
 from eval.tasks.reading import at, read_json, shared_reader, text_of
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 
 @register

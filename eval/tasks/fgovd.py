@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dataset_scripts.formats.coco import declared_size
 from eval.attributes import changed_attributes, object_class
-from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside, upright_boxes
 from eval.results import Result
 from eval.tasks.base import Task, register
@@ -32,6 +31,9 @@ from eval.tasks.reading import (
     texts_of,
     xywh_of,
 )
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 FILES = {
     "hard": "h_attributes_llava.jsonl",

@@ -6,19 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
 from dataset_scripts.paths import IMAGE_SUFFIXES
-from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource
 from eval.prompts import imagenet_names, imagenet_wnids, templates_named, text_lines
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.boxes import class_embeddings
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 WNID = re.compile(r"n\d{8}")
 
@@ -126,7 +127,7 @@ class ImageNetTask(Task):
         features, valid = embedder.images(data.images, for_classes=True)
         require_some(self, valid)
         labels = data.labels[valid]
-        better, tied = class_ranks(features[torch.from_numpy(valid)], classes, labels)
+        better, tied = class_ranks(features[valid], classes, labels)
         templates = f"{self.templates} ({len(data.templates)})"
         settings = {"text": "short", "templates": templates} | embedder.adapter.settings_for_classes()
         result = Result(self.name, {}, settings=settings)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from eval.embed import Embedder
 from eval.images import Boxes, ImageSource, clip_boxes
 from eval.metrics import top_k_accuracy
 from eval.results import Result, Score
 from eval.scoring import accuracy_score, gathered_scores, match_score
 from eval.tasks.base import Task, require_some
 from eval.tasks.reading import check_units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eval.embed import Embedder
 
 CLASS_ROWS = 30  # of a class in a subset; fewer leave an interval wider than ±15 points
 CLASSES_SHOWN = 20  # so that a breakdown stays a table one can read
@@ -101,7 +104,7 @@ def embed_matches(task: Task, embedder: Embedder, subsets: Mapping[str, Sequence
     kept, regions, groups = {}, {}, {}
     for name, rows in subsets.items():
         kept[name] = [row for row in rows if valid[place(row)]]
-        regions[name] = features[torch.tensor([place(row) for row in kept[name]], dtype=torch.long)]
+        regions[name] = features[np.array([place(row) for row in kept[name]], dtype=np.int64)]
         groups[name] = np.array([images[row.image][0] for row in kept[name]], dtype=np.int64)
     distinct = list(dict.fromkeys(text for rows in kept.values() for row in rows for text in row.texts))
     data = {

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from eval.attributes import changed_attributes
-from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
 from eval.tasks.base import register
 from eval.tasks.matching import MatchRow, add_breakdown, check_matches, embed_matches, score_matches
 from eval.tasks.records import RecordTask
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 
 @register

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from dataset_scripts.ov_coco import ClassSplit, DetectionData, read_detection
 from dataset_scripts.upright import turn_back, turn_box, turn_of_boxes
-from eval.embed import Embedder
 from eval.images import ImageFile, ImageSource, inside
 from eval.results import Result, Score
 from eval.tasks.base import Task, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eval.embed import Embedder
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
-from dataset_scripts.schema import Region
 from eval.box_sizes import add_size_breakdown, fractions_of_image
-from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
 from eval.scoring import add_class_scores, class_ranks
 from eval.tasks.base import register, require_some
 from eval.tasks.matching import MatchRow, embed_matches, score_matches
 from eval.tasks.records import EvalRecord, RecordTask
+
+if TYPE_CHECKING:
+    from dataset_scripts.schema import Region
+    from eval.embed import Embedder
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Phrases(_PhraseTask):
         distinct = {phrase: i for i, phrase in enumerate(dict.fromkeys(phrases))}
         labels = np.array([distinct[phrase] for phrase in phrases])[valid]
         groups = np.repeat(np.arange(len(data)), [len(which) for which in described])[valid]
-        better, tied = class_ranks(features[torch.from_numpy(valid)], embedder.texts(list(distinct), "region"), labels)
+        better, tied = class_ranks(features[valid], embedder.texts(list(distinct), "region"), labels)
         result = Result(self.name, {}, settings=embedder.region_settings() | {"text": embedder.kind_of_text("region")})
         add_class_scores(result, better, tied, labels, len(distinct), groups, class_mean=False)
         areas = np.concatenate([fractions_of_image(b.normalized()) for b in boxes])[valid]

@@ -10,20 +10,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from dataset_scripts.annotations import annotation_files, read_published
 from dataset_scripts.records import clean_record
 from dataset_scripts.report import Fault, Report
-from dataset_scripts.schema import Region
-from eval.embed import Embedder
 from eval.images import Boxes, DatasetImage, ImageFile, ImageSource
 from eval.results import Result
 from eval.tasks.base import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from dataset_scripts.schema import Region
+    from eval.embed import Embedder
 
 WANTS = """It wants FineHARD's published layout:
   ROOT/jsonfiles/*.json    lists of records: f_path, caption, short_caption, bbox_info

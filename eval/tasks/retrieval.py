@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
-from eval.embed import Embedder
 from eval.images import ImageSource
 from eval.results import Result
 from eval.scoring import add_retrieval_scores
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.records import EvalRecord, RecordTask
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 
 def join_pictures(
@@ -58,7 +59,7 @@ def retrieve(
     kind = "long" if long else "short"
     text_features = embedder.texts(texts, kind, as_written)
     result = Result(task.name, {}, settings={"text": kind + ", as written" * as_written})
-    add_retrieval_scores(result, features[torch.from_numpy(kept)], text_features, owner, texts)
+    add_retrieval_scores(result, features[kept], text_features, owner, texts)
     result.data = {
         "images": len(kept),
         "rows_joined": rows - len(images),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
-from eval.embed import Embedder
 from eval.images import DatasetImage, ImageFile, ImageSource, inside
 from eval.results import Result
 from eval.scoring import match_score
 from eval.tasks.base import Task, register, require_some
 from eval.tasks.reading import at, read_json, require_rows, require_subsets, text_of
+
+if TYPE_CHECKING:
+    from eval.embed import Embedder
 
 SUBSETS = ("replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att", "add_obj", "add_att")
 CaptionPairs = dict[str, list[tuple[ImageSource, list[str]]]]
@@ -86,9 +87,7 @@ class SugarCrepe(Task):
             groups = np.array([i for i, _ in kept])
             distinct = {text: i for i, text in enumerate(dict.fromkeys(text for _, texts in kept for text in texts))}
             candidates = [[distinct[text] for text in texts] for _, texts in kept]
-            score, correct, _ = match_score(
-                features[torch.from_numpy(groups)], embedder.texts(list(distinct)), candidates, groups
-            )
+            score, correct, _ = match_score(features[groups], embedder.texts(list(distinct)), candidates, groups)
             result.scores[subset], result.outcomes[subset], result.groups[subset] = score, correct, groups
         result.data |= {"images": int(valid.sum()), "images_left_out": int((~valid).sum())}
         return result

@@ -18,7 +18,7 @@ from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.streaming import load_training_data
-from dataset_scripts.validate import check
+from dataset_scripts.validate.check import check
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from dataset_scripts.records import clean_row
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.streaming import load_training_data
-from dataset_scripts.validate import check
+from dataset_scripts.validate.check import check
 from eval.tasks import make_task
 
 LONG = "A long caption about the picture. It has two sentences."

@@ -11,8 +11,9 @@ from huggingface_hub import HfApi
 
 from dataset_scripts import publish as publish_module
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
-from dataset_scripts.publish import main, publish
+from dataset_scripts.publish import main
 from dataset_scripts.report import Report
+from dataset_scripts.upload import publish
 from tests.hub_stand_in import HubStandIn, hub_stand_in
 
 REPO = "someone/fine"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dataset_scripts.convert.pipeline import ConvertSettings, convert
+from dataset_scripts.convert import ConvertSettings, convert
 from dataset_scripts.images import check_image
 from dataset_scripts.own_data import Columns, coco_source, flickr30k_source, table_source
 from dataset_scripts.upright import turn_box, turn_of_boxes

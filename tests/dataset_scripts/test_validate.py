@@ -13,8 +13,8 @@ from transformers import CLIPTokenizer
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
-from dataset_scripts.validate import check
 from dataset_scripts.validate.__main__ import main, token_counter
+from dataset_scripts.validate.check import check
 from dataset_scripts.validate.report import as_text
 from modeling_fgclip.text_checks import check_vocabulary
 

@@ -194,7 +194,7 @@ def test_a_result_says_where_it_was_made(make_data, tmp_path):
 
 def test_faults_are_found_before_the_first_task_computes(make_data, tmp_path, monkeypatch):
     data = make_data("data")
-    monkeypatch.setattr("eval.__main__._run", lambda *_: pytest.fail("a task was run"))
+    monkeypatch.setattr("eval.evaluation._run", lambda *_: pytest.fail("a task was run"))
     with pytest.raises(ValueError, match="task dci: no"):
         run(data, tmp_path / "out", "--tasks", "fgovd", "dci")
     easy = (data / "fgovd/h_attributes_llava.jsonl").read_text().replace("[0, 0, 64, 64]", "[80, 0, 9, 9]", 1)

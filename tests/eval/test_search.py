@@ -252,7 +252,7 @@ def test_a_page_escapes_what_it_shows():
 
 def test_the_lack_of_faiss_is_told_before_a_model_is_loaded(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr("eval.search.__main__.load_adapter", lambda *_, **__: pytest.fail("loaded a model"))
+    monkeypatch.setattr("eval.adapters.load_adapter", lambda *_, **__: pytest.fail("loaded a model"))
     for command in (["index", str(tmp_path), "--output", "x"], ["query", "x", "--text", "a dog"]):
         with pytest.raises(ValueError, match=r"\.\[search\]"):
             main([*command, "--model", "none"])

@@ -377,9 +377,9 @@ def test_every_task_names_its_files(tmp_path, color_model):
 def test_options_are_checked_before_any_work(color_model, tmp_path):
     with pytest.raises(ValueError, match=r"unknown task 'fgvod'; there are: .*fgovd"):
         run(color_model, "fgvod")
-    with pytest.raises(ValueError, match="no option 'image'; it has: data, hub"):
+    with pytest.raises(ValueError, match="has no image; there are data, hub"):
         run(color_model, "fgovd", image=tmp_path)
-    with pytest.raises(ValueError, match="must be of type int"):
+    with pytest.raises(ValueError, match="it must be int"):
         run(color_model, "phrases", limit="many")
 
 

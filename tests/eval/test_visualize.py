@@ -12,8 +12,9 @@ from eval.embed import Embedder
 from eval.images import MemoryImage
 from eval.report.document import Cell, Table
 from eval.tasks import make_task
-from eval.visualize.__main__ import headings, main
+from eval.visualize.__main__ import main
 from eval.visualize.caption_figure import DPI, MARGIN, MODEL_WIDTH, caption_figure, name_in_lines
+from eval.visualize.commands import headings
 from eval.visualize.failures import Failure, find_failures, write_failures
 from eval.visualize.region_captions import region_caption_scores
 from eval.visualize.similarity import overlay, similarity_figure, similarity_maps

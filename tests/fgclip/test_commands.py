@@ -54,11 +54,34 @@ def test_every_module_that_parses_is_a_command_or_says_so():
     assert guarded - known == set()
 
 
-def test_the_overview_imports_nothing_heavy():
-    code = "import sys; from fgclip.__main__ import main; main(['--help']); print(sorted(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for heavy in ("torch", "transformers", "numpy", "modeling_fgclip", "eval"):
-        assert f"'{heavy}'" not in found.splitlines()[-1]
+# Each takes from half a second to some; who asks for help wants neither.
+HEAVY = {"accelerate", "datasets", "matplotlib", "pandas", "ray", "sklearn", "spacy", "torch", "transformers"}
+
+
+def imported_by(*words: str) -> set[str]:
+    """The packages that a command has imported when it ends."""
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("IMPORTED", *sorted(name.partition(".")[0] for name in sys.modules)))
+from fgclip.__main__ import main
+main({list(words)})
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return set(found.stdout.splitlines()[-1].split())
+
+
+def test_the_overview_imports_nothing_of_the_work():
+    assert not imported_by("--help") & (HEAVY | {"numpy", "modeling_fgclip", "eval"})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_imports_nothing_heavy(command):
+    assert not imported_by(*command.words, "--help") & HEAVY
+
+
+def test_the_list_of_tasks_imports_nothing_heavy():
+    assert not imported_by("eval", "--list-tasks") & HEAVY
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ from dataset_scripts.sample import generate_sample
 from training.arguments import Stage2Arguments
 from training.cli import parse_arguments
 from training.data.sources import load_records
-from training.scratch import create_checkpoint, texts_of
+from training.random_checkpoint import create_checkpoint, texts_of
 from training.stages import train
 
 sample = generate_sample(Path("sample"), seed=3, train=16, test=8, image_size=64)

@@ -150,7 +150,7 @@ print(json.dumps(sorted(model.state_dict())[0]))
 
 
 FOLDER = """
-from training.hub.publishing import main
+from training.publishing import main
 main([{folder!r}, "tester/from-folder", *{options!r}])
 print("null")
 """

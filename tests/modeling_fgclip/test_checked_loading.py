@@ -16,10 +16,12 @@ from eval.visualize.__main__ import main as visualize
 from fgclip.command_line import run_command
 from modeling_fgclip import FGCLIPModel
 from modeling_fgclip.checked_loading import UnsoundCheckpoint, common_prefix, load_checked
-from modeling_fgclip.convert import convert, main
-from modeling_fgclip.export import export
+from modeling_fgclip.conversion import convert
+from modeling_fgclip.convert import main
+from modeling_fgclip.exporting import export
 from tests.modeling_fgclip.unsound_checkpoints import SOUND, UNSOUND, make
-from training.arguments import DataArguments, ModelArguments, Stage1Arguments
+from training.arguments import Stage1Arguments
+from training.options import DataArguments, ModelArguments
 from training.stages import main as train_main
 from training.stages import train
 

@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel, CLIPVisionModel
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
-from modeling_fgclip.convert import load_any, main
+from modeling_fgclip.conversion import load_any
+from modeling_fgclip.convert import main
 from modeling_fgclip.open_clip_layout import clip_config
 from tests.published_repository import write_published_repository
 from training.data.tokenizer import train_tokenizer

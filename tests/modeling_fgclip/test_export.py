@@ -5,8 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel
-from modeling_fgclip.export import export, main
+from modeling_fgclip.export import main
 from modeling_fgclip.export_encoders import AnySizeEmbeddings
+from modeling_fgclip.exporting import export
 
 
 @pytest.fixture

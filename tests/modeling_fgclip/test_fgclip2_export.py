@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from modeling_fgclip.export import export
+from modeling_fgclip.exporting import export
 
 
 @pytest.fixture

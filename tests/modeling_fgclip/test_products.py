@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoModel, AutoProcessor, pipeline
 
-from modeling_fgclip.export import Exported, export
+from modeling_fgclip.exporting import Exported, export
 from modeling_fgclip.pipeline_fgclip import TASK
 from tests.modeling_fgclip.test_calls import LONG, TEXTS, normalized
 

@@ -13,7 +13,7 @@ import yaml
 from dataset_scripts.sample import generate_sample
 from tests.training.runs import history, run
 from training.data.sources import load_records
-from training.scratch import create_checkpoint, texts_of
+from training.random_checkpoint import create_checkpoint, texts_of
 
 FILE = Path(__file__).parents[1] / "fixtures" / "loss_trajectory.json"
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"

@@ -12,11 +12,11 @@ from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.records import make_record
-from training.arguments import STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.gradient_cache import cache_gradients
 from training.forward import embed
 from training.objective import Objective, parse_losses
+from training.options import STAGE2_LOSSES
 from training.temperatures import TEMPERATURES
 
 OBJECTIVES = {

@@ -19,13 +19,14 @@ from tests.training.checkpointing.test_resuming import command
 from tests.training.records import make_record
 from tests.training.runs import CONTEXT, history, run
 from tests.training.test_trainer import make_trainer
-from training.arguments import STAGE2_LOSSES, Stage2Arguments
+from training.arguments import Stage2Arguments
 from training.data.collator import FGCLIPCollator
 from training.efficiency.compiling import compile_encoders
 from training.forward import embed
 from training.hub.run_record import run_record
 from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
+from training.options import STAGE2_LOSSES
 from training.temperatures import checkpoint_state, prepare_temperatures
 
 ROOT = Path(__file__).parents[2]

@@ -16,21 +16,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import logging as transformers_logging
-
 from dataset_scripts.locking import writing
 from eval.names import name_of
 from fgclip.command_line import Parser, run_command
-
-from .runs import run
-from .setup import begin, setup_from
-from .variants import TABLES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=int, choices=TABLES, default=6, help="of the paper (default: 6)")
+    parser.add_argument("--table", type=int, choices=(6, 8), default=6, help="of the paper (default: 6)")
     parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, results and the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
     parser.add_argument(
@@ -49,12 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stage2_steps", type=int, help="instead of the recipe's")
     parser.add_argument("--dry_run", action="store_true", help="show what would be trained, and stop")
     parsed = parser.parse_args(arguments)
+    from transformers.utils import logging as transformers_logging
+
     logging.basicConfig(level=logging.WARNING)
     transformers_logging.set_verbosity_error()
     _ablate(parsed)
 
 
 def _ablate(parsed: argparse.Namespace) -> None:
+    from .runs import run
+    from .setup import begin, setup_from
+
     setup = setup_from(parsed)
     begin(setup, dry=True)  # a mistake leaves no folder behind
     if parsed.dry_run:

@@ -12,7 +12,7 @@ from eval.results import save_result
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from training.cli import parse_arguments
 from training.data.sources import load_records
-from training.scratch import create_checkpoint, texts_of
+from training.random_checkpoint import create_checkpoint, texts_of
 from training.stages import train
 
 from .setup import Setup, read_recipe

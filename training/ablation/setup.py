@@ -16,11 +16,11 @@ from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.formats.files import named_file, read_yaml
 from dataset_scripts.sample import generate_sample
 from eval.names import name_of
+from training import RECIPES
 from training.arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
 
 from .variants import TABLES, Variant
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 SETUP_FILE = "setup.json"
 logger = logging.getLogger(__name__)
 

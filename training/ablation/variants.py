@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES, FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
+from training.arguments import FGCLIPTrainingArguments, Stage1Arguments, Stage2Arguments
+from training.options import STAGE1_LOSSES, STAGE2_LOSSES
 
 
 @dataclass(frozen=True)

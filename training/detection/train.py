@@ -6,35 +6,45 @@ accelerate launch training/detection/train.py --config training/recipes/ov_coco_
 A run that was stopped continues when the same command is given again. `python -m eval --tasks ov_coco` measures AP50.
 """
 
+from __future__ import annotations
+
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # started as a file: the checkout is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fgclip.command_line import run_command
-from training.cli import parse_dataclasses
-from training.detection.arguments import DetectionDataArguments, DetectionTrainingArguments, EncoderArguments
+from training.detection.options import DetectionDataArguments, DetectionTrainingOptions, EncoderArguments
+from training.help import show_help
+
+if TYPE_CHECKING:
+    from training.detection.arguments import DetectionTrainingArguments
+    from training.detection.trainer import DetectionTrainer
 
 logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: parse and train."""
+    options = {"detector": EncoderArguments, "data": DetectionDataArguments, "training": DetectionTrainingOptions}
+    show_help(options, arguments, __doc__)
+    from training.cli import parse_dataclasses
+    from training.detection.arguments import DetectionTrainingArguments
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     train(
         *parse_dataclasses((EncoderArguments, DetectionDataArguments, DetectionTrainingArguments), arguments, __doc__)
     )
 
 
-def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
-    """Trains a detector and saves it in `output_dir`, which no other run may use meanwhile.
-
-    Returns:
-        The [`DetectionTrainer`].
-    """
+def train(
+    encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments
+) -> DetectionTrainer:
+    """Trains a detector and saves it in `output_dir`, which no other run may use meanwhile."""
     from eval.detection.requirements import require_torchvision
     from eval.locking import writing_together
 
@@ -44,7 +54,9 @@ def train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: De
         return _train(encoder, data, arguments)
 
 
-def _train(encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments):
+def _train(
+    encoder: EncoderArguments, data: DetectionDataArguments, arguments: DetectionTrainingArguments
+) -> DetectionTrainer:
     from transformers import set_seed
 
     from dataset_scripts.ov_coco import read_detection

@@ -1,10 +1,14 @@
 """What ranks send each other in a training step; tests compare it with what torch really sends."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from modeling_fgclip import FGCLIPConfig
-from training.losses.term import Exchange
-from training.objective import Objective
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modeling_fgclip import FGCLIPConfig
+    from training.losses.term import Exchange
+    from training.objective import Objective
 
 STRATEGIES = ("ddp", "zero2", "fsdp2")
 

@@ -7,12 +7,15 @@ appendix B). The backward pass counts as twice the forward. Left out are element
 whatever gradient checkpointing computes again: what a faster implementation need not do is not credited to this one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import CLIPTextConfig, CLIPVisionConfig
+if TYPE_CHECKING:
+    from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from modeling_fgclip import FGCLIPConfig
+    from modeling_fgclip import FGCLIPConfig
 
 # Forward and backward: each product gives two gradients, one for either factor.
 FORWARD_AND_BACKWARD = 3

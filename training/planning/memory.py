@@ -1,12 +1,16 @@
 """Memory of a device in a training step: weights and their state, what the backward pass keeps, similarities."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-
-from transformers import CLIPTextConfig, CLIPVisionConfig
-
-from modeling_fgclip import FGCLIPConfig
+from typing import TYPE_CHECKING
 
 from .communication import BFLOAT16, FLOAT32
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextConfig, CLIPVisionConfig
+
+    from modeling_fgclip import FGCLIPConfig
 
 LengthGroups = Iterable[tuple[int, int]]
 

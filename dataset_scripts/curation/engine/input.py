@@ -19,8 +19,8 @@ from dataset_scripts.convert.plan import Plan, distinct
 from dataset_scripts.convert.source import Draft, Source, record_of
 from dataset_scripts.image_sources import ImageSource
 from dataset_scripts.images import CheckedImage, check_image
+from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.kinds import KINDS, open_source
-from dataset_scripts.own_data.mapping import Columns
 from dataset_scripts.report import Report
 
 

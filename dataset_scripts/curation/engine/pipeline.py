@@ -18,6 +18,7 @@ from dataset_scripts.locking import writing
 
 from ..settings import identity
 from ..steps import STEPS, step_class
+from . import ENGINES
 from .input import Unit, plan_units
 from .progress import Progress
 from .recipe import Recipe, missing_columns
@@ -26,7 +27,6 @@ from .stages import Stage, make_stages, merge_survey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ENGINES = ("local", "ray")
 _TRANSPORT = ("time-out", "connection", "HTTP ", "malformed answer")
 
 

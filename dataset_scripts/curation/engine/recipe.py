@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from dataset_scripts.formats.files import read_yaml
 from dataset_scripts.schema import FEATURES
+from fgclip.fields import build
 
 from ..steps import STEPS, step_class
 from .input import InputSettings
@@ -132,44 +132,6 @@ def missing_columns(
             ):
                 yield name, " or ".join(choices)
         written.update(step_class(name).writes)
-
-
-def build(cls: type, values: Any, where: str) -> Any:
-    """The dataclass `cls` from plain values, nested dataclasses included.
-
-    Raises:
-        ValueError: an unknown key, or a value of another type than the field's.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} is {values!r}; it must be a mapping of settings.")
-    known = {f.name for f in dataclasses.fields(cls)}
-    unknown = set(values) - known
-    if unknown:
-        raise ValueError(f"{where} has the unknown settings {sorted(unknown)}; known are {', '.join(sorted(known))}.")
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """`value` as `hint` wants it: a number for a float, a dataclass for a mapping."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    for option in options:
-        if dataclasses.is_dataclass(option) and isinstance(value, dict):
-            return build(option, value, where)
-        origin = typing.get_origin(option) or option
-        if option is type(None):
-            if value is None:
-                return None
-        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        elif origin in (tuple, list) and isinstance(value, (tuple, list)):
-            return origin(value)
-        elif (
-            isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool))
-        ):
-            return value
-    names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise ValueError(f"{where} is {value!r}; it must be {names}.")
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:

@@ -60,7 +60,8 @@ def main() -> None:
     torch.set_num_threads(1)
     from training.cli import parse_dataclasses
     from training.detection import train as module
-    from training.detection.arguments import DetectionDataArguments, DetectionTrainingArguments, EncoderArguments
+    from training.detection.arguments import DetectionTrainingArguments
+    from training.detection.options import DetectionDataArguments, EncoderArguments
     from training.detection.trainer import DetectionTrainer
 
     if kill_at:

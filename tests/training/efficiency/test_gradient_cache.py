@@ -5,11 +5,11 @@ import torch
 from torch.testing import assert_close
 
 from tests.training.records import make_record
-from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.gradient_cache import cache_gradients
 from training.forward import embed
 from training.objective import Objective, parse_losses
+from training.options import STAGE1_LOSSES, STAGE2_LOSSES
 
 # (regions, negatives) of twelve records, so that the batches of four hold many, few and no regions.
 COUNTS = [(3, 4), (1, 0), (0, 0), (4, 10), (0, 0), (0, 0), (0, 0), (0, 0), (1, 2), (0, 0), (2, 3), (1, 1)]

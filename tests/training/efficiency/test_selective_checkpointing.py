@@ -7,11 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.records import make_record
-from training.arguments import STAGE2_LOSSES
 from training.data.collator import FGCLIPCollator
 from training.efficiency.selective_checkpointing import checkpoint_selectively
 from training.forward import MODEL_INPUTS
 from training.objective import Objective, parse_losses
+from training.options import STAGE2_LOSSES
 
 
 class Counts(TorchDispatchMode):

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, pack_texts
-from training.arguments import STAGE2_LOSSES
 from training.data.collator import NO_TEXT
 from training.objective import Objective, parse_losses
+from training.options import STAGE2_LOSSES
 
 OBJECTIVE = Objective(parse_losses(STAGE2_LOSSES))
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}

@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.stage2_batch import MAX_REGIONS, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
 from tests.conftest import TINY
-from training.arguments import STAGE1_LOSSES, STAGE2_LOSSES
 from training.forward import embed
 from training.objective import Objective, parse_losses
+from training.options import STAGE1_LOSSES, STAGE2_LOSSES
 from training.planning.communication import Collective, embedding_collectives, gradient_collectives
 from training.temperatures import TEMPERATURES
 

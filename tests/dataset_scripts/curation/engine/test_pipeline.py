@@ -23,7 +23,7 @@ from dataset_scripts.curation.engine.input import InputSettings, plan_units, rea
 from dataset_scripts.curation.engine.pipeline import curate, describe
 from dataset_scripts.curation.engine.progress import BudgetExceeded, Progress
 from dataset_scripts.curation.engine.recipe import load_recipe, make_recipe
-from dataset_scripts.curation.export import export
+from dataset_scripts.curation.published_layout import export
 from dataset_scripts.curation.steps import STEPS
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.schema import FEATURES
@@ -264,7 +264,7 @@ def test_nothing_to_read_is_explained(tmp_path):
     [
         ({}, "no steps"),
         ({"steps": {"cook": {}}}, "steps is"),
-        ({"steps": {"expressions": {"max_word": 3}}}, r"unknown settings \['max_word'\]"),
+        ({"steps": {"expressions": {"max_word": 3}}}, "has no max_word; there are"),
         ({"steps": {"expressions": {"max_words": "three"}}}, "max_words is 'three'; it must be int"),
         ({"steps": {"grounding": {}}}, "grounding, which reads expressions, .* add `expressions:`"),
         ({"steps": {"expressions": {}}, "engine": "x"}, r"unknown keys \['engine'\]"),
