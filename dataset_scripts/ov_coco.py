@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -184,10 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("instances", type=Path, help="instances_val2017.json or instances_train2017.json")
     options = parser.parse_args(arguments)
     split = ClassSplit.ov_coco()
-    try:
-        data = read_detection(options.instances, (*split.base, *split.novel), "skip")
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    data = read_detection(options.instances, (*split.base, *split.novel), "skip")
     base = range(len(split.base))
     found = {
         "images": len(data.images),
@@ -196,7 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     print("\n".join(f"{name}: {count:,}" for name, count in {**found, **data.left_out}.items()))
     if "val2017" in options.instances.name and found != VAL2017:
-        sys.exit(f"error: the published counts of val2017 are {VAL2017}; is {options.instances} the whole file?")
+        raise ValueError(f"the published counts of val2017 are {VAL2017}; is {options.instances} the whole file?")
 
 
 if __name__ == "__main__":

@@ -106,5 +106,5 @@ def test_the_self_check_knows_the_published_counts(tmp_path: Path, capsys: pytes
     path = instances(tmp_path, categories=names, annotations=annotations)
     main([str(path)])
     assert "base: 1" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="published counts of val2017"):
+    with pytest.raises(ValueError, match="published counts of val2017"):
         main([str(path.rename(tmp_path / "instances_val2017.json"))])

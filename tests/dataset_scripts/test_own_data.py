@@ -306,10 +306,12 @@ def test_the_command_line(pictures: Path, tmp_path: Path, capsys) -> None:
     shutil.copy(pictures / "0.jpg", pictures / "7.jpg")
     main([*command, "--short-caption-column", "text", "--retry"])
     assert len(load_training_data(tmp_path / "out", split="dev", streaming=True)) == 3
-    for arguments in ([*command], [*command, "--captions", "x"], ["unknown"]):
+    for arguments in ([*command, "--captions", "x"], ["unknown"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
-        assert stopped.value.code not in (0, None)
+        assert stopped.value.code == 2
+    with pytest.raises(ValueError, match="--caption-column"):
+        main(command)
 
 
 def test_rows_of_one_picture_become_one_record(pictures: Path, tmp_path: Path) -> None:

@@ -130,12 +130,12 @@ def test_a_dry_run_shows_the_card(sample: Path, tmp_path: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "license: mit" in printed
     assert "3 shards would be uploaded" in printed
-    with pytest.raises(SystemExit, match="manifest"):
+    with pytest.raises(ValueError, match="manifest"):
         main([str(tmp_path), REPO, "--dry-run"])
 
 
 def test_splits_of_two_formats_are_refused(sample: Path, tmp_path: Path) -> None:
     _write(sample, tmp_path / "out")
     _write(sample, tmp_path / "out", ("test",), shard_format="webdataset")
-    with pytest.raises(SystemExit, match="different formats"):
+    with pytest.raises(ValueError, match="different formats"):
         main([str(tmp_path / "out"), REPO, "--dry-run"])

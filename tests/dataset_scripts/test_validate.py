@@ -129,12 +129,12 @@ def test_tokens_are_counted_with_the_tokenizer_of_a_checkpoint(
     printed = capsys.readouterr().out
     assert f"smallest {lengths[0]}, median" in printed
     assert "custom code" not in printed
-    with pytest.raises(SystemExit, match="--tokenizer none"):
+    with pytest.raises(ValueError, match="--tokenizer none"):
         main([str(sample / "train"), "--tokenizer", str(tmp_path / "nowhere")])
 
 
 def test_nothing_to_check_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="neither shards"):
+    with pytest.raises(ValueError, match="neither shards"):
         main([str(tmp_path), "--tokenizer", "none"])
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from training import stage2
 from training.arguments import Stage1Arguments, Stage2Arguments
 from training.cli import parse_arguments
 
@@ -91,7 +92,7 @@ def test_recipes_by_name_and_dashes(tmp_path, monkeypatch):
 def test_help_is_ours_and_all_of_it_on_demand(capsys):
     for option, shown in (("--help", False), ("--help-all", True)):
         with pytest.raises(SystemExit) as ended:
-            parse_arguments(Stage2Arguments, [option])
+            stage2.main([option])
         assert not ended.value.code
         text = capsys.readouterr().out
         assert "--step_in_backward" in text

@@ -14,6 +14,7 @@ from PIL import Image
 
 from dataset_scripts.own_data.__main__ import main
 from dataset_scripts.streaming import load_training_data
+from fgclip.command_line import run_command
 
 CASES = Path(__file__).parent
 
@@ -29,12 +30,12 @@ def convert(tmp_path: Path, capsys: pytest.CaptureFixture):
         words = [str(folder / word) if (folder / word).exists() else word for word in arguments]
         code = None
         try:
-            main([*words, "--output", str(output), "--workers", "1"])
+            run_command(main, [*words, "--output", str(output), "--workers", "1"])
         except SystemExit as stopped:
             code = stopped.code
         if code is not None:
             assert code == 2
-            (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+            (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
             return {}, line
         records = {record["source_id"]: record for record in load_training_data(output, streaming=True)}
         return records, capsys.readouterr().out
