@@ -83,7 +83,7 @@ def test_the_work_folder_of_a_kill_at_the_very_end_is_cleared(sample: Path, tmp_
     work = output / ".train-work"
     work.mkdir()
     (work / "finished").touch()
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="conversion is finished"):
         convert([str(sample / "train"), str(output)])
     assert not work.exists()
 

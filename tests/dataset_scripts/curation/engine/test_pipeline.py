@@ -393,7 +393,7 @@ def test_data_that_lacks_what_a_step_needs_fails_at_once(tmp_path):
         main(["--recipe", "text", "--input", str(bare), "--output", str(tmp_path / "p")])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="None of the input's records can be read: {'not an image': 1}"):
+    with pytest.raises(ValueError, match=r"None of the input's records can be read: \{'not an image': 1\}"):
         main(["--recipe", "text", "--input", str(tmp_path / "broken"), "--output", str(tmp_path / "q")])
 
 

@@ -104,7 +104,7 @@ def test_sheet_shows_box_and_negatives_and_runs_nothing_from_the_data(records, c
 def test_sheet_without_records_or_negatives_says_so(tmp_path):
     (tmp_path / "records").mkdir()
     command = ["--input", str(tmp_path), "--output", str(tmp_path / "s.html")]
-    with pytest.raises(ValueError, match="holds no .parquet shards"):
+    with pytest.raises(ValueError, match=r"holds no \.parquet shards"):
         sheet(command)
     record = {"image": {"path": None, "bytes": b""}, "caption": "c", "short_captions": [], "regions": []}
     write_shard(tmp_path / "records" / "000000.parquet", [{**record, "source_id": "a"}], FEATURES, {})
