@@ -11,8 +11,11 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from eval.adapters.clip import CLIPAdapter
+from modeling_fgclip.open_clip_layout import clip_state
 
 KEPT = 20  # positions that come from the first table (Zhang et al., 2024, section 3.2)
+# What OpenAI stores beside the weights, and the table that was joined to the first.
+_NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "positional_embedding_res"}
 HEAD = 64  # width of an attention head in every OpenAI model
 
 
@@ -75,22 +78,8 @@ def model_from_openai(state: dict[str, Tensor]) -> CLIPModel:
             },
             projection_dim=state["text_projection"].shape[1],
         )
-        names = {
-            "logit_scale": state["logit_scale"].reshape(()),
-            "text_projection.weight": state["text_projection"].T,
-            "visual_projection.weight": state["visual.proj"].T,
-            "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-            "text_model.embeddings.position_embedding.weight": positions,
-            "text_model.final_layer_norm.weight": state["ln_final.weight"],
-            "text_model.final_layer_norm.bias": state["ln_final.bias"],
-            "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
-            "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
-            "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
-            **_layer_norm(state, "visual.ln_pre", "vision_model.pre_layrnorm"),
-            **_layer_norm(state, "visual.ln_post", "vision_model.post_layernorm"),
-            **_blocks(state, "visual.transformer", "vision_model"),
-            **_blocks(state, "transformer", "text_model"),
-        }
+        layout = {**state, "positional_embedding": positions}
+        names = clip_state({name: layout[name] for name in layout.keys() - _NO_WEIGHTS}, config.to_dict())
         model = CLIPModel(config)
         missing, unexpected = model.load_state_dict({k: v.float() for k, v in names.items()}, strict=False)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -104,26 +93,3 @@ def _layers(state: dict[str, Tensor], prefix: str) -> int:
     return 1 + max(
         int(name.split(".resblocks.")[1].split(".")[0]) for name in state if name.startswith(f"{prefix}.resblocks.")
     )
-
-
-def _layer_norm(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
-    return {f"{new}.{part}": state[f"{old}.{part}"] for part in ("weight", "bias")}
-
-
-def _blocks(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
-    names: dict[str, Tensor] = {}
-    for number in range(_layers(state, old)):
-        source, target = f"{old}.resblocks.{number}", f"{new}.encoder.layers.{number}"
-        for part in ("weight", "bias"):
-            thirds = state[f"{source}.attn.in_proj_{part}"].chunk(3)
-            for letter, third in zip("qkv", thirds, strict=True):
-                names[f"{target}.self_attn.{letter}_proj.{part}"] = third
-        for theirs, ours in (
-            ("attn.out_proj", "self_attn.out_proj"),
-            ("ln_1", "layer_norm1"),
-            ("ln_2", "layer_norm2"),
-            ("mlp.c_fc", "mlp.fc1"),
-            ("mlp.c_proj", "mlp.fc2"),
-        ):
-            names |= _layer_norm(state, f"{source}.{theirs}", f"{target}.{ours}")
-    return names

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
+
+from fgclip.command_line import Parser, run_command
+from modeling_fgclip.extras import missing_extra
 
 from .limits import KEYS_VARIABLE, Keys, Limits
 
@@ -23,9 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         from .deployment import start
     except ImportError as error:
-        raise ValueError(
-            f"The service needs the extra `serve`: pip install -e '.[serve]' in the checkout ({error})."
-        ) from None
+        raise ValueError(missing_extra(f"The service needs Ray Serve ({error})", "serve")) from None
     names = [field.name for field in dataclasses.fields(Limits)]
     limits = Limits(**{name: getattr(options, name) for name in names})
     keys = Keys.read(options.api_key_file)
@@ -50,15 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
         import signal
 
         signal.pause()
-    except KeyboardInterrupt:
+    finally:
         ray.shutdown()
-        sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m spaces.api", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="checkpoint: folder or Hub id")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
     parser.add_argument("--port", type=int, default=8000)
@@ -83,8 +80,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        print(f"python -m spaces.api: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)
