@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 
 from PIL import ImageDraw
 
+from dataset_scripts.pages import picture_url, render
 from eval.images import ImageSource
 from eval.search.index import Hit
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 THUMBNAIL = 320  # pixels of the longer side
-PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body{{font-family:sans-serif;margin:1rem}}main{{display:flex;flex-wrap:wrap;gap:1rem}}
-figure{{margin:0;max-width:20rem;overflow-wrap:anywhere}}img{{max-width:100%}}</style>
-<h1>{title}</h1><main>
-{figures}
-</main>
-"""
 
 
 def as_table(hits: Sequence[Hit]) -> str:
@@ -45,25 +36,19 @@ def as_html(hits: Sequence[Hit], title: str, images: Mapping[str, ImageSource]) 
     Args:
         images: by name; a hit whose image is not among them, or cannot be read any more, is shown by its name alone.
     """
-    figures = [
-        f"<figure>{_picture(images[hit.name], hit) if hit.name in images else ''}"
-        f"<figcaption>{rank}. {hit.score:.4f} {html.escape(hit.name)}</figcaption></figure>"
-        for rank, hit in enumerate(hits, 1)
-    ]
-    return PAGE.format(title=html.escape(title), figures="\n".join(figures))
+    found = [(hit, _picture(images[hit.name], hit) if hit.name in images else None) for hit in hits]
+    return render("eval/search/hits.html", title=title, hits=found)
 
 
-def _picture(source: ImageSource, hit: Hit) -> str:
-    """An image element with the image in it, and the box that matched drawn on it."""
+def _picture(source: ImageSource, hit: Hit) -> str | None:
+    """The address of the image with the box that matched drawn on it; None if it cannot be read."""
     try:
         image = source.open().copy()
     except (OSError, ValueError):
-        return ""
+        return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     if hit.box != WHOLE:
         width, height = image.size
         corners = [side * size for side, size in zip(hit.box, (width, height, width, height), strict=True)]
         ImageDraw.Draw(image).rectangle(corners, outline="red", width=2)
-    file = io.BytesIO()
-    image.save(file, "JPEG")
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return picture_url(image, THUMBNAIL)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from dataset_scripts.pages import file_url
 from eval.adapters import ModelAdapter, load_adapter
 from eval.embed import Embedder
 from eval.images import ImageFile, box_of_user
 from eval.tasks import make_task
 from eval.visualize.failures import find_failures, write_failures
 from eval.visualize.figures import require_matplotlib
-from eval.visualize.pages import NormalizedBox, file_tag, write_page
+from eval.visualize.pages import NormalizedBox, write_page
 from eval.visualize.region_captions import write_caption_table
 from eval.visualize.similarity import similarity_figure
 
@@ -30,8 +31,8 @@ def similarity(args: argparse.Namespace) -> list[Path]:
     _check_texts("--phrase", args.phrase)
     images = [_open(path) for path in args.image]  # before the models: a wrong path is told at once
     figure = similarity_figure(args.output / "similarity.png", _models(args.model), images, args.phrase)
-    body = f"<figure>{file_tag(figure, 'similarity maps')}<figcaption>Cosine of every patch with each phrase; yellow is high, each map stretched to its own range.</figcaption></figure>"
-    return [figure, write_page(args.output / "similarity.html", "Dense similarity maps", body)]
+    page = write_page(args.output / "similarity.html", "Dense similarity maps", figure=file_url(figure))
+    return [figure, page]
 
 
 def captions(args: argparse.Namespace) -> list[Path]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dataset_scripts.pages import picture_url
 from eval.embed import Embedder
 from eval.images import Boxes, ImageSource
 from eval.scoring import gathered_scores
 from eval.tasks.base import Task, check_images
 from eval.tasks.matching import MatchRow, embed_matches
-from eval.visualize.pages import NormalizedBox, draw_boxed, image_tag, with_box, write_page
+from eval.visualize.pages import LONGEST, NormalizedBox, draw_boxed, with_box, write_page
 from eval.visualize.similarity import wrapped
 
 
@@ -64,13 +64,8 @@ def find_failures(task: Task, embedder: Embedder, subset: str, count: int) -> tu
 
 def write_failures(folder: Path, failures: list[Failure], title: str) -> list[Path]:
     """Write failures.html, and failures.png with the first twelve."""
-    cards = [
-        f"<figure>{image_tag(with_box(f.image.open(), f.box), f.truth)}<figcaption><b>won:</b> {escape(f.winner)}<br>"
-        f"<b>true:</b> {escape(f.truth)}<br>margin {f.margin:.3f}, true caption in place {f.place}</figcaption></figure>"
-        for f in failures
-    ]
-    grid = '<div class="cards">'
-    write_page(folder / "failures.html", title, f"{grid}{''.join(cards)}</div>" if cards else "<p>No failure.</p>")
+    pictures = [picture_url(with_box(failure.image.open(), failure.box), LONGEST) for failure in failures]
+    write_page(folder / "failures.html", title, failures=list(zip(failures, pictures, strict=True)))
     return [folder / "failures.html", *([_contact_sheet(folder / "failures.png", failures[:12])] if failures else [])]
 
 

@@ -1,36 +1,18 @@
-"""HTML pages with the images inside."""
+"""Boxes on images, and pages with the images inside."""
 
 from __future__ import annotations
 
-import base64
-import io
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from dataset_scripts.atomic import write_text
-from eval.report.html import page
+from dataset_scripts.pages import render
 from modeling_fgclip.pixels import to_rgb
 
 NormalizedBox = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
 LONGEST = 640  # pixels of the longer side of an image in a page
-
-
-def image_tag(image: Image.Image, alt: str) -> str:
-    """An <img> that holds its image."""
-    image = to_rgb(image).copy()
-    image.thumbnail((LONGEST, LONGEST))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/jpeg;base64,{data}">'
-
-
-def file_tag(path: Path, alt: str) -> str:
-    """An <img> that holds a PNG file as it is."""
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
 
 
 def with_box(image: Image.Image, box: NormalizedBox) -> Image.Image:
@@ -62,7 +44,7 @@ def draw_boxed(axis: Any, image: Image.Image, box: NormalizedBox, place: Normali
         )
 
 
-def write_page(path: Path, title: str, body: str) -> Path:
-    """Write `body` (HTML) as a page."""
-    write_text(path, page(title, f"<h1>{escape(title)}</h1>\n{body}"))
+def write_page(path: Path, title: str, **values: Any) -> Path:
+    """Writes a page by the template that is called as the file."""
+    write_text(path, render(f"eval/visualize/{path.name}", title=title, **values))
     return path

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from dataset_scripts.atomic import write_text
+from dataset_scripts.pages import picture_url
 from eval.adapters.base import ModelAdapter
 from eval.embed import Embedder
 from eval.images import Boxes, MemoryImage
 from eval.report.document import Cell, Document, Section, Table
-from eval.report.html import table_html
 from eval.report.markdown import to_markdown
 from eval.visualize.caption_figure import caption_figure
-from eval.visualize.pages import NormalizedBox, image_tag, with_box, write_page
+from eval.visualize.pages import LONGEST, NormalizedBox, with_box, write_page
 
 
 def region_caption_scores(
@@ -75,8 +74,8 @@ def write_caption_table(
     title = "A region against captions"
     folder.mkdir(parents=True, exist_ok=True)
     caption_figure(folder / "captions.png", image, box, table, title, NOTE)
-    body = f"<figure>{image_tag(with_box(image, box), 'the image with its box')}</figure>{table_html(table)}<p>{escape(NOTE)}</p>"
-    write_page(folder / "captions.html", title, body)
+    picture = picture_url(with_box(image, box), LONGEST)
+    write_page(folder / "captions.html", title, image=picture, table=table, note=NOTE)
     write_text(folder / "captions.md", to_markdown(Document(title, NOTE, [Section("Scores", [table])])))
     return [folder / name for name in ("captions.html", "captions.md", "captions.png")]
 

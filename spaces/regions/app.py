@@ -7,7 +7,6 @@ With a detector of training/detection/train.py the phrases can also be looked fo
 
 from __future__ import annotations
 
-import html
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import SHOWN_SIDE, arguments, clean_text, heat_maps, launch, load, open_upload
 
+from dataset_scripts.pages import TEMPLATES
 from eval.adapters.fgclip import FGCLIPAdapter
 
 INTRODUCTION = """# Regions and fine differences
@@ -47,16 +47,20 @@ def drawn(image: Image.Image, state: State) -> Image.Image:
     return picture
 
 
+RANKING = TEMPLATES.from_string("""<h3>{{ heading }}</h3>
+<table class="ranking">
+{% for phrase, share in rows %}
+<tr{% if loop.first %} class="best"{% endif %}><td>{{ phrase }}
+<div class="bar" style="width:{{ "%.1f"|format(share) }}%"></div></td>
+<td class="score">{{ "%.1f"|format(share) }} %</td></tr>
+{% endfor %}
+</table>""")
+
+
 def ranking(scores: torch.Tensor, phrases: list[str], heading: str) -> str:
     """A table of phrases from best to worst as HTML. scores: (phrases,) that sum to 1."""
     order = scores.argsort(descending=True).tolist()
-    rows = [
-        f'<tr class="{"best" if place == 0 else ""}"><td>{html.escape(phrases[index])}'
-        f'<div class="bar" style="width:{100 * scores[index]:.1f}%"></div></td>'
-        f'<td class="score">{100 * scores[index]:.1f} %</td></tr>'
-        for place, index in enumerate(order)
-    ]
-    return f'<h3>{heading}</h3><table class="ranking">{"".join(rows)}</table>'
+    return RANKING.render(heading=heading, rows=[(phrases[index], 100 * float(scores[index])) for index in order])
 
 
 class Explorer:

@@ -5,26 +5,22 @@ Marks are kept in the browser and saved as a JSON file, which ``fgclip review ag
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
-import io
 import json
 import random
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from dataset_scripts.pages import picture_url, render
 from modeling_fgclip.pixels import to_rgb
 
 from ..engine.shards import record_shards
 from ..language.checks import NegativeChecker
 from ..language.text import clean
 
-PAGE = Path(__file__).with_name("sheet.html")
 _WIDTH = 320  # pixels of an image on the sheet
 
 
@@ -62,49 +58,27 @@ def sample_regions(folder: Path, negatives: int, seed: int = 0) -> list[dict[str
     return [found[path, row, index] for path, row, index, _ in chosen]
 
 
-def render(regions: list[dict[str, Any]], checker: NegativeChecker) -> str:
-    """The page. Every text from the data is escaped; images are inside the file, so it can be sent to anyone."""
+def sheet(regions: list[dict[str, Any]], checker: NegativeChecker) -> str:
+    """The page; images are inside the file, so it can be sent to anyone."""
     cards, automatic = [], {}
     for region in tqdm(regions, desc="sheet", unit="region"):
         identity = hashlib.sha256(
             json.dumps([region["source_id"], region["bbox"], region["short_expr"]]).encode()
         ).hexdigest()[:12]
         reasons = checker.reasons(clean(region["short_expr"]), region["negatives"])
-        rows = []
-        for number, (negative, reason) in enumerate(zip(region["negatives"], reasons, strict=True)):
-            key = f"{identity}/{number}"
-            automatic[key] = "good" if reason is None else "bad"
-            flag = f' <em title="automatic check">{html.escape(reason)}</em>' if reason else ""
-            rows.append(
-                f'<li data-key="{key}"><button data-mark="good">good</button><button data-mark="bad">bad</button> '
-                f"{html.escape(negative)}{flag}</li>"
-            )
-        cards.append(
-            f"<section><figure>{_picture(region)}</figure><div><h2>{html.escape(region['short_expr'])}</h2>"
-            f"<p>{html.escape(region['long_expr'] or '')}</p><ol>{''.join(rows)}</ol>"
-            f"<small>{html.escape(region['source_id'])}</small></div></section>"
-        )
+        keys = [f"{identity}/{number}" for number in range(len(reasons))]
+        automatic |= {key: "good" if reason is None else "bad" for key, reason in zip(keys, reasons, strict=True)}
+        negatives = list(zip(keys, region["negatives"], reasons, strict=True))
+        cards.append({**region, **_picture(region), "negatives": negatives})
     name = hashlib.sha256("".join(automatic).encode()).hexdigest()[:12]
-    data = json.dumps({"sheet": name, "automatic": automatic}).replace("<", "\\u003c")
-    return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        cards="\n".join(cards), data=data, regions=len(regions), negatives=len(automatic)
-    )
+    data = {"sheet": name, "automatic": automatic}
+    return render("dataset_scripts/curation/review/sheet.html", cards=cards, negatives=len(automatic), data=data)
 
 
-def _picture(region: dict[str, Any]) -> str:
-    """The image, scaled down, with the box drawn over it."""
+def _picture(region: dict[str, Any]) -> dict[str, Any]:
+    """The image, scaled down, and its box in its pixels."""
     image = to_rgb(region["image"])
     image.thumbnail((_WIDTH, _WIDTH))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    width, height = image.size
-    x1, y1, x2, y2 = region["bbox"]
-    box = (
-        f'<rect x="{x1 * width:.1f}" y="{y1 * height:.1f}" width="{(x2 - x1) * width:.1f}" '
-        f'height="{(y2 - y1) * height:.1f}"/>'
-    )
-    url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-        f'<image href="{url}" width="{width}" height="{height}"/>{box}</svg>'
-    )
+    (width, height), (x1, y1, x2, y2) = image.size, region["bbox"]
+    box = {"x": x1 * width, "y": y1 * height, "w": (x2 - x1) * width, "h": (y2 - y1) * height}
+    return {"picture": picture_url(image, _WIDTH, quality=80), "width": width, "height": height, **box}

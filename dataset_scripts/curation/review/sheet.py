@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> None:
     from ..language.attributes import load_vocabulary
     from ..language.checks import NegativeChecker
     from ..language.pipeline import load_language
-    from .page import render, sample_regions
+    from .page import sample_regions, sheet
 
     regions = sample_regions(Path(options.input), options.negatives, options.seed)
-    page = render(regions, NegativeChecker(load_language(), load_vocabulary(None)))
+    page = sheet(regions, NegativeChecker(load_language(), load_vocabulary(None)))
     Path(options.output).write_text(page, encoding="utf-8")
     print(f"{len(regions)} regions, {sum(len(r['negatives']) for r in regions)} negatives: {options.output}")
 
