@@ -22,8 +22,8 @@ from benchmarks.padded_step import pad_batch, padded_forward
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
+from training.efficiency.optimizer_in_backward import OptimizerInBackward
 from training.efficiency.selective_checkpointing import checkpoint_selectively
-from training.efficiency.step_in_backward import StepInBackward
 from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
 from training.options import STAGE1_LOSSES, STAGE2_LOSSES
@@ -83,7 +83,7 @@ def run_variant(arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
     loss = loss_function(model, batch, arguments)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.001, 1e-6), betas=(0.9, 0.98), fused=True)
 
-    in_backward = StepInBackward(optimizer) if arguments.step_in_backward and texts != "padded" else None
+    in_backward = OptimizerInBackward(optimizer) if arguments.optimizer_in_backward and texts != "padded" else None
 
     def step() -> None:
         if in_backward:

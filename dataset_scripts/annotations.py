@@ -8,11 +8,11 @@ from typing import Any
 
 import fsspec
 
-from dataset_scripts.ahead import in_order
-from dataset_scripts.image_sources import ImageSource, MissingImage
+from dataset_scripts.image_stores import ImageStore, MissingImage
 from dataset_scripts.images import BadImage, check_image
 from dataset_scripts.json_stream import DamagedRecord, iterate_records
 from dataset_scripts.paths import UnsafePath, image_path
+from dataset_scripts.prefetch import prefetch
 from dataset_scripts.records import clean_record
 from dataset_scripts.report import Report
 
@@ -59,7 +59,7 @@ def read_published(
 
 
 def read_annotation_file(
-    path: str, images: ImageSource, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
+    path: str, images: ImageStore, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered records of the schema that have a usable image and caption; the rest is counted in ``report``.
 
@@ -70,7 +70,7 @@ def read_annotation_file(
         return check_image(images.read(item[2])).data
 
     published_records = read_published(path, report, storage_options, start, stride)
-    for (number, where, source_id, published), image in in_order(published_records, load, images.readers, len):
+    for (number, where, source_id, published), image in prefetch(published_records, load, images.readers, len):
         try:
             data = image.result()
         except MissingImage as error:

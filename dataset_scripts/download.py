@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from dataset_scripts.atomic import replacing
-from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.image_stores import MissingImage
 from dataset_scripts.public_hosts import Deadline, LimitedAdapter, PrivateAddress, UnknownHost
 
 _CHUNK = 1 << 16

@@ -17,7 +17,7 @@ from datasets.builder import Key
 from dataset_scripts.annotations import annotation_files, read_annotation_file
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource
+from dataset_scripts.image_stores import FirstOf, FolderImages, ImageStore
 from dataset_scripts.records import RULES
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
@@ -121,7 +121,7 @@ class FineHARD(datasets.GeneratorBasedBuilder):
     def _generate_shards(self, files: list[str], folder: str) -> Iterator[str]:
         yield from files
 
-    def images(self, folder: str) -> ImageSource:
+    def images(self, folder: str) -> ImageStore:
         """Where the images of the published layout in ``folder`` are."""
         near = FolderImages(self.config.images or f"{folder}/images", self.config.storage_options)
         if self.config.fetch is None:

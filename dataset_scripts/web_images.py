@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.image_sources import FolderImages, MissingImage, TarImages
+from dataset_scripts.image_stores import FolderImages, MissingImage, TarImages
 from dataset_scripts.paths import IMAGE_SUFFIXES
 from dataset_scripts.report import Report
 from dataset_scripts.tar_files import tar_samples

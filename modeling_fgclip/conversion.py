@@ -29,7 +29,7 @@ _ORIGINS = {"fgclip": "CLIP", "fgclip2": "SigLIP 2 NaFlex"}
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """What became of each tensor of the source, and where each tensor of the result came from."""
 
     source: str
@@ -51,7 +51,7 @@ class Report:
 
 def load_any(
     source: str, revision: str | None = None, tokenizer: str | None = None, strip_prefix: str | None = None
-) -> tuple[FGCLIPModel | FGCLIP2Model, FGCLIPProcessor | FGCLIP2Processor, Report]:
+) -> tuple[FGCLIPModel | FGCLIP2Model, FGCLIPProcessor | FGCLIP2Processor, ConversionReport]:
     """Loads an FG-CLIP from a folder or a repository of FG-CLIP (ours, published), transformers CLIP or open_clip.
 
     An FG-CLIP 2 of FG-CLIP 2 (ours, published) or SigLIP 2 NaFlex.
@@ -111,7 +111,9 @@ def fetch(source: str, revision: str | None = None, weights: bool = True) -> Pat
     return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
 
 
-def _from_open_clip(source: str, folder: Path, tokenizer: str | None) -> tuple[FGCLIPModel, FGCLIPProcessor, Report]:
+def _from_open_clip(
+    source: str, folder: Path, tokenizer: str | None
+) -> tuple[FGCLIPModel, FGCLIPProcessor, ConversionReport]:
     config_dict, state, preprocessing = read_open_clip(folder)
     config = FGCLIPConfig(**config_dict)
     model, loading = FGCLIPModel.from_pretrained(
@@ -176,14 +178,14 @@ def _processor2(model: FGCLIP2Model, folder: Path, tokenizer: str) -> FGCLIP2Pro
     return FGCLIP2Processor(Siglip2ImageProcessorPil.from_pretrained(folder), loaded)
 
 
-def _report(source: str, names: list[str], loading: dict, family: Family, kind: str | None = None) -> Report:
+def _report(source: str, names: list[str], loading: dict, family: Family, kind: str | None = None) -> ConversionReport:
     """Accounts for every tensor of a source that loaded."""
     missing = loading["missing_keys"]
     own = modeling_fgclip2 if family is FGCLIP2 else modeling_fgclip
     if kind is None:
         is_own = not missing or (family is FGCLIP2 and missing == set(modeling_fgclip2.TEMPERATURES))
         kind = family.name if is_own else f"transformers {_ORIGINS[family.model_type]}"
-    return Report(
+    return ConversionReport(
         source,
         kind,
         mapped=[name for name in names if not name.endswith(STORED_BUFFER)],
@@ -202,7 +204,7 @@ def convert(
     dtype: torch.dtype = torch.float32,
     strip_prefix: str | None = None,
     image_size: int | None = None,
-) -> Report:
+) -> ConversionReport:
     """Loads `source` and writes it to `output` as "fgclip", "published" or "vision-tower"; see the command line."""
     model, processor, report = load_any(source, revision, tokenizer, strip_prefix)
     model = model.to(dtype)

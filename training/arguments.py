@@ -35,9 +35,9 @@ class FGCLIPTrainingArguments(TrainingOptions, TrainingArguments):
             )
         if self.selective_checkpointing and self.gradient_checkpointing:
             raise ValueError("Received selective_checkpointing and gradient_checkpointing; choose one of them.")
-        if self.step_in_backward and (self.max_grad_norm or self.gradient_accumulation_steps > 1):
+        if self.optimizer_in_backward and (self.max_grad_norm or self.gradient_accumulation_steps > 1):
             raise ValueError(
-                f"step_in_backward holds one gradient at a time: it can neither clip them by their norm nor accumulate "
+                f"optimizer_in_backward holds one gradient at a time: it can neither clip them by their norm nor accumulate "
                 f"them. Received max_grad_norm={self.max_grad_norm} and gradient_accumulation_steps="
                 f"{self.gradient_accumulation_steps}; set them to 0 and 1."
             )

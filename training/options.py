@@ -148,7 +148,7 @@ class TrainingOptions:
             "again: a third of the activations for a ninth more work. gradient_checkpointing keeps less for a third more."
         },
     )
-    step_in_backward: bool = field(
+    optimizer_in_backward: bool = field(
         default=False,
         metadata={
             "help": "Update each weight as soon as its gradient is there and free the gradient, which saves as much memory "

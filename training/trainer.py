@@ -25,8 +25,8 @@ from .data.stream_loading import StreamDataLoader
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
 from .efficiency.host_memory import GiveBackHostMemory
+from .efficiency.optimizer_in_backward import OptimizerInBackward
 from .efficiency.selective_checkpointing import checkpoint_selectively
-from .efficiency.step_in_backward import StepInBackward
 from .evaluation import EvalTasks, evaluate_tasks
 from .family import training_family
 from .forward import Teacher, embed, freeze_text
@@ -103,7 +103,7 @@ class FGCLIPTrainer(Trainer):
         self.run_log = RunLog(peak_flops(args))
         self.stop = StopOnSignal()
         self.average = WeightAverage(model, args.ema_decay) if args.ema_decay else None
-        self._in_backward: StepInBackward | None = None
+        self._in_backward: OptimizerInBackward | None = None
         self._step_batches: list[dict[str, Any]] = []
         self._cached_batches: list[CachedBatch] = []
         self._step_loss = torch.zeros(())
@@ -127,9 +127,9 @@ class FGCLIPTrainer(Trainer):
         )
         if self.average and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             raise ValueError("ema_decay needs whole float32 weights on each process: one process or DDP, not shards.")
-        if args.step_in_backward and (args.world_size > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled):
+        if args.optimizer_in_backward and (args.world_size > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled):
             raise ValueError(
-                f"step_in_backward updates weights before gradients could be averaged over processes: received "
+                f"optimizer_in_backward updates weights before gradients could be averaged over processes: received "
                 f"{args.world_size} of them, or DeepSpeed or FSDP. Start one process without these, or leave it out."
             )
         images = args.train_batch_size * args.world_size
@@ -260,8 +260,8 @@ class FGCLIPTrainer(Trainer):
                 self.args.text_learning_rate,
             )
             self.optimizer = optimizer_class(groups, **settings)
-            if self.args.step_in_backward:
-                self._in_backward = StepInBackward(self.optimizer)
+            if self.args.optimizer_in_backward:
+                self._in_backward = OptimizerInBackward(self.optimizer)
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

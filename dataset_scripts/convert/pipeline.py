@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from dataset_scripts.ahead import in_order
 from dataset_scripts.atomic import replacing, write_json
-from dataset_scripts.convert.plan import Plan, distinct
+from dataset_scripts.convert.plan import ShardPlan, distinct
 from dataset_scripts.convert.settings import ConvertSettings
 from dataset_scripts.convert.source import Draft, Source, record_of
 from dataset_scripts.images import CheckedImage, check_image
 from dataset_scripts.locking import writing
+from dataset_scripts.prefetch import prefetch
 from dataset_scripts.report import Report
 from dataset_scripts.shards import ShardFile, ShardInfo, manifest_path, write_manifest
 
@@ -94,7 +94,9 @@ class _Writer:
         self._left_out.close()
 
 
-def _write(plan: Plan, source: Source, output: Path, work: Path, settings: ConvertSettings, state: _State) -> None:
+def _write(
+    plan: ShardPlan, source: Source, output: Path, work: Path, settings: ConvertSettings, state: _State
+) -> None:
     writer = _Writer(output, work, settings, source, state)
     report = state.images
     report.on_bad = settings.on_bad
@@ -104,7 +106,7 @@ def _write(plan: Plan, source: Source, output: Path, work: Path, settings: Conve
         return check_image(source.images.read(planned[2][0]["image"]))
 
     pictures = plan.from_position(state.bucket, state.offset)
-    for (bucket, offset, drafts), future in in_order(pictures, load, settings.workers, _size):
+    for (bucket, offset, drafts), future in prefetch(pictures, load, settings.workers, _size):
         state.done += len(drafts)
         bar.update(len(drafts))
         drafts = distinct(drafts, report)
@@ -198,11 +200,11 @@ def _convert(source: Source, output: Path, settings: ConvertSettings, retry: boo
         if not (work / "state.json").is_file():
             state.shards = [ShardInfo(**shard) for shard in before["shards"]]
             state.images.kept.update(before["images"]["kept"])
-    if (planned := Plan.load(work / "plan")) is None:
+    if (planned := ShardPlan.load(work / "plan")) is None:
         report = Report(settings.on_bad)
         planned_source = _left_out_source(source, left_out) if retry else source
         try:
-            plan = Plan.build(work / "plan", planned_source, settings.seed, report)
+            plan = ShardPlan.build(work / "plan", planned_source, settings.seed, report)
         except ValueError:
             (work / "settings.json").unlink()  # nothing is begun: the next call may have other settings
             raise

@@ -48,7 +48,7 @@ def distinct(drafts: list[Draft], report: Report) -> list[Draft]:
 
 
 @dataclass
-class Plan:
+class ShardPlan:
     """Bucket files in a folder."""
 
     folder: Path
@@ -97,7 +97,7 @@ class Plan:
         return sorted({text for text in texts if _rank(text, self.seed) in shared})
 
     @classmethod
-    def load(cls, folder: Path) -> tuple[Plan, Report] | None:
+    def load(cls, folder: Path) -> tuple[ShardPlan, Report] | None:
         """A finished plan and the counts of the annotations, or None."""
         path = folder / "plan.json"
         if not path.is_file():
@@ -109,7 +109,7 @@ class Plan:
     @classmethod
     def build(
         cls, folder: Path, source: Source, seed: int, report: Report, captioned: bool = True, limit: int | None = None
-    ) -> Plan:
+    ) -> ShardPlan:
         """Reads all drafts of the source once. An unfinished plan in the folder is begun anew.
 
         Args:

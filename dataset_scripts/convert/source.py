@@ -10,7 +10,7 @@ from typing import Any
 from dataset_scripts.annotations import annotation_files, read_published
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
-from dataset_scripts.image_sources import FirstOf, FolderImages, ImageSource, MissingImage
+from dataset_scripts.image_stores import FirstOf, FolderImages, ImageStore, MissingImage
 from dataset_scripts.images import BadImage, CheckedImage
 from dataset_scripts.paths import UnsafePath
 from dataset_scripts.records import clean_box, clean_record, clean_regions, join_records
@@ -20,7 +20,7 @@ from dataset_scripts.upright import turn_box, turn_of_boxes
 from dataset_scripts.url_index import UrlIndex
 from dataset_scripts.web_images import Img2DatasetImages, UrlImages
 
-# A record of the schema whose ``image`` is the text that an ImageSource understands; drafts with the same one are of one
+# A record of the schema whose ``image`` is the text that an ImageStore understands; drafts with the same one are of one
 # picture and become one record. Where ``image`` names a place (a row, a member of a tar) and a picture may stand in
 # several, ``picture`` may say which it is. With a key ``box_format`` its regions are still as received, with boxes in
 # pixels, until the image and so its size is known; ``size`` is the width and height that these boxes refer to, where it
@@ -98,7 +98,7 @@ class Source:
     name: str
     revision: str
     drafts: Callable[[Report], Iterator[Draft]]
-    images: ImageSource
+    images: ImageStore
     annotation_bytes: int
     release: Callable[[str], None] | None = None
 
@@ -137,7 +137,7 @@ def finehard_source(
     """
     options = storage_options or {}
     files = annotation_files(root, options)
-    sources: list[ImageSource] = [FolderImages(folder, options) for folder in images or []]
+    sources: list[ImageStore] = [FolderImages(folder, options) for folder in images or []]
     beside = FolderImages(f"{root.rstrip('/')}/images", options)
     if not images and (beside.exists() or not (img2dataset or download)):
         sources.append(beside)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.captions import Captioned, own_name, read_dci, read_karpathy, read_sharegpt4v
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files
 from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report

@@ -8,7 +8,7 @@ from pathlib import Path
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import CocoImage, read_coco
 from dataset_scripts.formats.files import read_object
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files, name_objects
 from dataset_scripts.records import clean_texts, join_captions
 from dataset_scripts.report import Report

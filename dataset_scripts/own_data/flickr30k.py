@@ -11,7 +11,7 @@ from typing import Any
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import declared_size
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files
 from dataset_scripts.records import clean_text, join_captions
 from dataset_scripts.report import Report

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dataset_scripts.convert.source import Draft, Source
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files
 from dataset_scripts.paths import image_files
 from dataset_scripts.records import clean_texts

@@ -13,7 +13,7 @@ from datasets import Dataset, Image, Value, load_dataset
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.objects import category_names
-from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.image_stores import MissingImage
 from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.mapping import check_columns, draft_from_row, fingerprint_files, usual_columns
 from dataset_scripts.report import Report

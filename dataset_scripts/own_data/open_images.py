@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.open_images import OpenImagesBox, read_boxes, read_classes
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.own_data.mapping import fingerprint_files, name_objects
 from dataset_scripts.report import Report
 

@@ -11,7 +11,7 @@ from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.coco import CocoImage, declared_size, read_boxes
 from dataset_scripts.formats.files import check_unique
 from dataset_scripts.formats.table import read_table
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
 from dataset_scripts.own_data.mapping import fingerprint_files
 from dataset_scripts.records import BoxFormat, clean_texts, join_captions

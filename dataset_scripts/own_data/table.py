@@ -9,7 +9,7 @@ from typing import Any
 
 from dataset_scripts.convert.source import Draft, Source
 from dataset_scripts.formats.table import read_table
-from dataset_scripts.image_sources import FolderImages
+from dataset_scripts.image_stores import FolderImages
 from dataset_scripts.json_stream import DamagedRecord
 from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.mapping import (

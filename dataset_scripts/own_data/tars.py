@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dataset_scripts.convert.source import Draft, Source
-from dataset_scripts.image_sources import TarImages
+from dataset_scripts.image_stores import TarImages
 from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.mapping import draft_from_row, fingerprint_files
 from dataset_scripts.paths import IMAGE_SUFFIXES

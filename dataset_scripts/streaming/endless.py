@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.annotations import read_annotation_file
-from dataset_scripts.image_sources import ImageSource
+from dataset_scripts.image_stores import ImageStore
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.streaming.decoding import Decoder, Row
 from dataset_scripts.streaming.even import BLOCK
@@ -25,7 +25,7 @@ class AnnotationFile:
     """One file of ``jsonfiles/`` and where its images are."""
 
     path: str
-    images: ImageSource
+    images: ImageStore
     on_bad: OnBad = "skip"
     storage_options: dict[str, Any] = field(default_factory=dict)
 

@@ -15,11 +15,11 @@ import fsspec
 from datasets import Dataset, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
-from dataset_scripts.ahead import in_order
 from dataset_scripts.download import DownloadSettings
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.images import BadImage, check_image
+from dataset_scripts.prefetch import prefetch
 from dataset_scripts.records import RULES
 from dataset_scripts.report import OnBad, Report
 from dataset_scripts.schema import FEATURES
@@ -91,7 +91,7 @@ def _rows(shards: list[ShardPath], on_bad: OnBad, state: str, report_file: str) 
         if shard.sha256:  # what was written had been decoded, and brought into the form that `datasets` decodes alike
             yield from (record for _, record in judged)
             continue
-        for (row, record), image in in_order(judged, upright, _READERS):
+        for (row, record), image in prefetch(judged, upright, _READERS):
             try:
                 yield image.result()
             except BadImage as error:

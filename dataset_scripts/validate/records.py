@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 
 from dataset_scripts.annotations import annotation_files, read_published
-from dataset_scripts.image_sources import FolderImages, MissingImage
+from dataset_scripts.image_stores import FolderImages, MissingImage
 from dataset_scripts.report import Report
 from dataset_scripts.streaming.shard_files import ShardPath, StoredRow, find_shards
 

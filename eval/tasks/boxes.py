@@ -66,7 +66,7 @@ def class_embeddings(
     return torch.nn.functional.normalize(torch.stack([part.mean(0) for part in features.split(sizes)]), dim=-1)
 
 
-def check_boxes(task: Task, data: BoxData) -> None:
+def check_box_data(task: Task, data: BoxData) -> None:
     """Refuse boxes and class lists that do not belong together.
 
     Raises:
@@ -95,7 +95,7 @@ def classify_boxes(task: Task, embedder: Embedder, data: BoxData, templates: str
     """Region feature of every box against all class names: top-1 and top-5 over boxes, and their means over classes.
 
     Args:
-        data: which `check_boxes` let pass. templates: what `data.templates` are called.
+        data: which `check_box_data` let pass. templates: what `data.templates` are called.
         as_written: leave the upper-case letters of names and templates.
     """
     features, valid, clipped = embedder.regions(data.images, data.boxes)
@@ -237,7 +237,7 @@ class BoxTask(Task):
         return data
 
     def check(self, data: BoxData) -> None:
-        check_boxes(self, data)
+        check_box_data(self, data)
 
     def images_of(self, data: BoxData) -> list[ImageSource]:
         return data.images

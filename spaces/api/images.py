@@ -8,7 +8,7 @@ import binascii
 from PIL import Image
 
 from dataset_scripts.download import Downloader
-from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.image_stores import MissingImage
 from modeling_fgclip.pixels import BadImage, open_image, to_rgb
 
 from .errors import BadRequest

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_scripts.ahead import in_order
 from dataset_scripts.download import Downloader, DownloadSettings
-from dataset_scripts.image_sources import MissingImage
+from dataset_scripts.image_stores import MissingImage
+from dataset_scripts.prefetch import prefetch
 from dataset_scripts.public_hosts import is_public
 from dataset_scripts.report import Report
 from dataset_scripts.url_index import UrlIndex, iterate_pairs, join_key
@@ -125,7 +125,7 @@ def test_one_slow_answer_does_not_hold_back_the_rest(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
     with serving(tmp_path) as server:
         urls = [f"{server.url}/patient/a.bin", *[f"{server.url}/ok/a.bin?{n}" for n in range(60)]]
-        fetched = in_order(urls, Downloader(replace(QUICK, timeout=60.0, retries=0)).fetch, 2, len)
+        fetched = prefetch(urls, Downloader(replace(QUICK, timeout=60.0, retries=0)).fetch, 2, len)
         url, answer = next(fetched)
         assert (url, answer.result()) == (urls[0], b"abc")
         assert all(future.result() == b"abc" for _, future in fetched)
@@ -139,7 +139,7 @@ def test_results_that_wait_for_a_slow_one_are_bounded_in_bytes() -> None:
         started.append(number)
         return number if number else release.wait(10)
 
-    results = in_order(range(1000), work, 2, lambda _: 100_000_000)
+    results = prefetch(range(1000), work, 2, lambda _: 100_000_000)
     next(results)
     assert len(started) <= 4 * 2 + 3
     release.set()

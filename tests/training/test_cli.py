@@ -95,6 +95,6 @@ def test_help_is_ours_and_all_of_it_on_demand(capsys):
             stage2.main([option])
         assert not ended.value.code
         text = capsys.readouterr().out
-        assert "--step_in_backward" in text
+        assert "--optimizer_in_backward" in text
         assert "--learning_rate" in text
         assert ("--torch_empty_cache_steps" in text) == shown

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from dataset_scripts.locking import writing
 from tests.training.checkpointing.test_resuming import command
 from tests.training.runs import Signaled, exit_codes, history, run, start_run
-from training.checkpointing.folders import damage
+from training.checkpointing.folders import find_damage
 from training.data.pixels import normalized
 
 BOTH = pytest.mark.parametrize("processes", [1, 2])
@@ -111,7 +111,7 @@ def test_data_workers_outlive_a_signal_to_the_whole_group(number, start, shards,
         time.sleep(0.05)
     os.killpg(process.pid, number)
     assert exit_codes([process]) == [128 + number]
-    assert damage(tmp_path / "run" / "checkpoint-3") is None
+    assert find_damage(tmp_path / "run" / "checkpoint-3") is None
     run(arguments)
 
 
@@ -230,7 +230,7 @@ def test_a_checkpoint_that_cannot_be_written(spoil, left, message, processes, st
     assert codes == [2] * processes
     assert "Traceback" not in said
     assert len(re.findall(f"error: .*{message}", said, re.MULTILINE)) == processes
-    assert damage(tmp_path / left / "checkpoint-2") is None
+    assert find_damage(tmp_path / left / "checkpoint-2") is None
     assert not (tmp_path / left / "checkpoint-4").exists()
     if left == "elsewhere":
         assert not (tmp_path / "run").exists()

@@ -40,7 +40,7 @@ def move_into_place(folder: Path, target: Path) -> None:
     shutil.rmtree(target.with_name(f"replaced-{target.name}"), ignore_errors=True)
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None if it is as it was sealed."""
     try:
         listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -73,7 +73,7 @@ def checkpoint_folders(output_dir: Path) -> list[Path]:
 def newest_good_checkpoint(output_dir: Path) -> Path | None:
     """The newest checkpoint that is as it was written; damaged ones after it are set aside with a warning."""
     for path in reversed(checkpoint_folders(output_dir)):
-        problem = damage(path)
+        problem = find_damage(path)
         if problem is None:
             return path
         aside = set_aside(path, "damaged")

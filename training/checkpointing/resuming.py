@@ -21,7 +21,7 @@ from training.efficiency.lora import has_lora, load_adapters
 from .folders import (
     UNFINISHED,
     checkpoint_folders,
-    damage,
+    find_damage,
     newest_good_checkpoint,
     progress_file,
     set_aside,
@@ -68,7 +68,7 @@ def _prepare(chosen: Path | None, output: Path, overwrite: bool) -> Path | None:
     """On the first process: leaves in the folder what the run goes on from; the newest good one if none was chosen."""
     newest = None
     if chosen is not None:
-        problem = damage(chosen) if chosen.is_dir() else "there is no such folder"
+        problem = find_damage(chosen) if chosen.is_dir() else "there is no such folder"
         if problem:
             raise ValueError(
                 f"Received resume_from_checkpoint={chosen}: {problem}. Leave the option out to go on from the newest "

@@ -31,7 +31,7 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from dataset_scripts.locking import writing
 from fgclip.command_line import Parser, run_command
-from modeling_fgclip.convert import load_any
+from modeling_fgclip.conversion import load_any
 from modeling_fgclip.vision_tower import vision_tower
 
 from .template import IMAGE, VICUNA_V1

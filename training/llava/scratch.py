@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from dataset_scripts.formats.files import named_file, read_json, read_yaml
 from dataset_scripts.locking import writing
 from fgclip.command_line import Parser, run_command
-from training.cli import RECIPES
+from training import RECIPES
 
 from .template import IMAGE, SYSTEM
 

@@ -21,7 +21,7 @@ MAX_REGIONS = 4
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageData:
     """Data of a stage (paper, sections 3.3 and 4.1) and tokens a text, start and end included.
 
     Args:
@@ -48,9 +48,9 @@ class Stage:
 
 
 STAGES = {
-    1: Stage(images=1.6e9, batch=384, objective=Objective(parse_losses(STAGE1_LOSSES))),
+    1: StageData(images=1.6e9, batch=384, objective=Objective(parse_losses(STAGE1_LOSSES))),
     # 40 M boxes and, for one in four of them, ten negatives.
-    2: Stage(12e6, 512, Objective(parse_losses(STAGE2_LOSSES)), regions=40 / 12, hard_texts=10 * 10 / 12),
+    2: StageData(12e6, 512, Objective(parse_losses(STAGE2_LOSSES)), regions=40 / 12, hard_texts=10 * 10 / 12),
 }
 
 

@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dataset_scripts.ahead import in_order
-from dataset_scripts.convert.plan import Plan, distinct
+from dataset_scripts.convert.plan import ShardPlan, distinct
 from dataset_scripts.convert.source import Draft, Source, record_of
-from dataset_scripts.image_sources import ImageSource
+from dataset_scripts.image_stores import ImageStore
 from dataset_scripts.images import CheckedImage, check_image
 from dataset_scripts.own_data.columns import Columns
 from dataset_scripts.own_data.kinds import KINDS, open_source
+from dataset_scripts.prefetch import prefetch
 from dataset_scripts.report import Report
 
 
@@ -77,7 +77,7 @@ def plan_units(
     """
     shutil.rmtree(folder, ignore_errors=True)
     report = Report()
-    plan = Plan.build(folder / "drafts", source, seed, report, captioned=False, limit=limit)
+    plan = ShardPlan.build(folder / "drafts", source, seed, report, captioned=False, limit=limit)
     pictures = (drafts for _, _, drafts in plan.from_position(0, 0))
     units: list[Unit] = []
     while part := list(islice(pictures, shard_size)):
@@ -90,7 +90,7 @@ def plan_units(
     return units, report
 
 
-def read_unit(unit: Unit, images: ImageSource, report: Report) -> Iterator[dict[str, Any]]:
+def read_unit(unit: Unit, images: ImageStore, report: Report) -> Iterator[dict[str, Any]]:
     """Records of one unit with checked image bytes; what cannot be used is counted in `report`."""
     with open(unit.path, encoding="utf-8") as file:
         pictures: list[list[Draft]] = [json.loads(line) for line in file]
@@ -98,7 +98,7 @@ def read_unit(unit: Unit, images: ImageSource, report: Report) -> Iterator[dict[
     def load(drafts: list[Draft]) -> CheckedImage:
         return check_image(images.read(drafts[0]["image"]))
 
-    for drafts, image in in_order(pictures, load, images.readers):
+    for drafts, image in prefetch(pictures, load, images.readers):
         record, _ = record_of(distinct(drafts, report), image.result, report)
         if record is not None:
             yield record

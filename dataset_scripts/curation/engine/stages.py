@@ -26,7 +26,7 @@ from .recipe import Recipe, Resources
 from .shards import ANNOTATIONS, read_rows, read_statistics, shard_name, write_shard
 
 if TYPE_CHECKING:
-    from dataset_scripts.image_sources import ImageSource
+    from dataset_scripts.image_stores import ImageStore
 
     from ..models.messages import ChatSettings
     from ..steps.step import Step
@@ -60,7 +60,7 @@ class Stage:
     large: bool = False  # one process is enough
     chat: ChatSettings | None = None  # the model that is asked
     asks: str = ""  # a request is about a "record" or a "region"
-    images: ImageSource | None = None  # of the input, where it is still to be read
+    images: ImageStore | None = None  # of the input, where it is still to be read
 
     @property
     def folder(self) -> Path:

@@ -7,7 +7,13 @@ import pytest
 
 from tests.training.test_trainer import make_trainer
 from training.arguments import Stage2Arguments
-from training.checkpointing.folders import checkpoint_folders, damage, move_into_place, newest_good_checkpoint, seal
+from training.checkpointing.folders import (
+    checkpoint_folders,
+    find_damage,
+    move_into_place,
+    newest_good_checkpoint,
+    seal,
+)
 from training.checkpointing.resuming import checkpoint_to_resume
 
 
@@ -39,7 +45,7 @@ DAMAGES = {
 
 def test_a_sealed_checkpoint_is_good(tmp_path):
     folder = make_checkpoint(tmp_path, 2)
-    assert damage(folder) is None
+    assert find_damage(folder) is None
     assert newest_good_checkpoint(tmp_path) == folder
 
 
@@ -58,7 +64,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(kind, tmp_pat
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     make_checkpoint(tmp_path, 3)
     (make_checkpoint(tmp_path, 3) / "more").write_text("x")
-    assert damage(tmp_path / "checkpoint-3") is None
+    assert find_damage(tmp_path / "checkpoint-3") is None
     assert not (tmp_path / "replaced-checkpoint-3").exists()
 
 
@@ -104,7 +110,7 @@ def test_old_checkpoints_go_and_the_best_one_stays(tiny_model, processor, tmp_pa
     trainer = make_trainer(Stage2Arguments, tiny_model, processor, tmp_path, **settings)
     trainer.train()
     assert [path.name for path in checkpoint_folders(tmp_path)] == ["checkpoint-4", "checkpoint-5"]
-    assert [damage(path) for path in checkpoint_folders(tmp_path)] == [None, None]
+    assert [find_damage(path) for path in checkpoint_folders(tmp_path)] == [None, None]
     trainer.state.best_global_step, trainer.state.best_model_checkpoint = 4, str(tmp_path / "checkpoint-4")
     trainer.state.global_step = 6
     trainer._save_checkpoint(trainer.model, None)

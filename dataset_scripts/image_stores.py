@@ -17,7 +17,7 @@ class MissingImage(Exception):
     """There is no image for a record; the message is a short reason, the same for all of a kind."""
 
 
-class ImageSource(Protocol):
+class ImageStore(Protocol):
     """Gives the bytes of a record's image; may be asked from several threads at once.
 
     Attributes:
@@ -88,7 +88,7 @@ class TarImages:
 class FirstOf:
     """Asks one source after the other; the last one's reason counts if none has the image."""
 
-    sources: Sequence[ImageSource]
+    sources: Sequence[ImageStore]
 
     @property
     def readers(self) -> int:

@@ -3,7 +3,7 @@
 import torch
 
 
-class StepInBackward:
+class OptimizerInBackward:
     """Updates each parameter as soon as its gradient is whole, and frees the gradient.
 
     Updates equal those of a step after the backward pass; what needs all gradients together, such as clipping them by

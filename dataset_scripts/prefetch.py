@@ -15,7 +15,7 @@ _PER_WORKER_AT_MOST = 64  # … while the next one in order is slow, so that it 
 _BYTES = 256_000_000  # of results that wait for a slow one
 
 
-def in_order(
+def prefetch(
     items: Iterable[Item],
     work: Callable[[Item], Result],
     workers: int,

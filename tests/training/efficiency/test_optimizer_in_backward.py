@@ -24,7 +24,7 @@ def train(processor, folder, resume: bool = False, **settings):
 def test_equals_a_step_after_the_backward_pass(processor, tmp_path, checkpointing):
     settings = {"logging_steps": 1, "text_learning_rate": 5e-4, **checkpointing}
     after, together = train(processor, tmp_path, **settings)
-    within, alone = train(processor, tmp_path, step_in_backward=True, **settings)
+    within, alone = train(processor, tmp_path, optimizer_in_backward=True, **settings)
     assert min(together) > 50
     # The last of each step is the Trainer's own, with nothing left to do.
     assert set(alone) == {0, 1}
@@ -38,7 +38,7 @@ def test_equals_a_step_after_the_backward_pass(processor, tmp_path, checkpointin
 
 
 def test_resumes(processor, tmp_path):
-    settings = {"step_in_backward": True, "save_strategy": "steps", "save_steps": 2}
+    settings = {"optimizer_in_backward": True, "save_strategy": "steps", "save_steps": 2}
     whole, _ = train(processor, tmp_path, **settings)
     resumed, _ = train(processor, tmp_path, resume=True, **settings)
     for name, value in whole.model.state_dict().items():
@@ -48,10 +48,10 @@ def test_resumes(processor, tmp_path):
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 0, "gradient_accumulation_steps": 2}])
 def test_what_needs_all_gradients_is_refused(settings, tmp_path):
     with pytest.raises(ValueError, match="neither clip them by their norm nor accumulate"):
-        Stage2Arguments(output_dir=str(tmp_path), use_cpu=True, step_in_backward=True, **settings)
+        Stage2Arguments(output_dir=str(tmp_path), use_cpu=True, optimizer_in_backward=True, **settings)
 
 
 def test_several_processes_are_refused(tiny_model, processor, tmp_path, monkeypatch):
     monkeypatch.setattr(Stage2Arguments, "world_size", 2)
     with pytest.raises(ValueError, match="received 2"):
-        make_trainer(Stage2Arguments, tiny_model, processor, tmp_path, step_in_backward=True, max_grad_norm=0)
+        make_trainer(Stage2Arguments, tiny_model, processor, tmp_path, optimizer_in_backward=True, max_grad_norm=0)
