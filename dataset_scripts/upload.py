@@ -8,10 +8,10 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
-from tqdm.auto import tqdm
 
 from dataset_scripts.card import dataset_card
 from dataset_scripts.locking import writing
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.shards import damaged_shards, manifest_path, read_manifests
 from dataset_scripts.validate.check import check
 from dataset_scripts.validate.report import save_sheet
@@ -77,7 +77,7 @@ def _publish(
     wanted = {f"data/{shard['file']}": shard for manifest in manifests.values() for shard in manifest["shards"]}
     present = _remote_files(api, repo_id)
     missing = [path for path, shard in wanted.items() if present.get(path) != shard["sha256"]]
-    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="uploading", unit="shard") as bar:
+    with progress_bar(total=len(wanted), initial=len(wanted) - len(missing), desc="uploading", unit="shard") as bar:
         for start in range(0, len(missing), _FILES_A_COMMIT):
             paths = missing[start : start + _FILES_A_COMMIT]
             additions = [CommitOperationAdd(path, folder / wanted[path]["file"]) for path in paths]

@@ -13,9 +13,9 @@ from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from dataset_scripts.paths import PUBLISHED_PREFIX
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.records import clean_text
 from dataset_scripts.report import Fault, Report
 
@@ -104,7 +104,7 @@ class UrlIndex:
 
     def _add_keys(self, path: str, storage_options: dict, report: Report) -> None:
         folder = match.group() if (match := _FOLDER.search(PurePosixPath(path).name)) else ""
-        for url, key in tqdm(iterate_pairs(path, storage_options), desc=PurePosixPath(path).name, unit="URL"):
+        for url, key in progress_bar(iterate_pairs(path, storage_options), desc=PurePosixPath(path).name, unit="URL"):
             key = clean_text(key, "key of a URL", path, report)
             url = clean_text(url, "URL", path, report)
             if key is None or url is None:

@@ -13,12 +13,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from dataset_scripts.download import Downloader, DownloadSettings
 from dataset_scripts.fingerprint import fingerprint
 from dataset_scripts.image_stores import FolderImages, MissingImage, TarImages
 from dataset_scripts.paths import IMAGE_SUFFIXES
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.report import Report
 from dataset_scripts.tar_files import tar_samples
 from dataset_scripts.url_index import UrlIndex
@@ -82,7 +82,7 @@ class Img2DatasetImages:
         sidecars = sorted(root.rglob("*.parquet"))
         if not sidecars and not any(root.rglob("*.json")):
             raise ValueError(f"{root} holds no output of img2dataset: neither .parquet nor .json sidecars")
-        for sidecar in tqdm(sidecars, desc="img2dataset sidecars", unit="file"):
+        for sidecar in progress_bar(sidecars, desc="img2dataset sidecars", unit="file"):
             where = str(sidecar.relative_to(root))
             try:
                 names = pq.read_schema(sidecar).names
@@ -96,7 +96,7 @@ class Img2DatasetImages:
             urls = {row["key"]: row["url"] for row in table if row["status"] == "success"}
             self._add(root, sidecar.with_suffix(""), urls, report)
         if not sidecars:
-            for sidecar in tqdm(root.rglob("*.json"), desc="img2dataset sidecars", unit="file"):
+            for sidecar in progress_bar(root.rglob("*.json"), desc="img2dataset sidecars", unit="file"):
                 where = str(sidecar.relative_to(root))
                 try:
                     content = json.loads(sidecar.read_text(encoding="utf-8"))

@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import replacing
+from dataset_scripts.progress import progress_bar
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.arguments import PRECISIONS
 from eval.identity import digest_of
@@ -350,7 +350,9 @@ class Embedder:
             num_workers=workers if forked else 0,
             multiprocessing_context="fork" if forked and workers else None,
         )
-        stream = iter(tqdm(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False))
+        stream = iter(
+            progress_bar(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False)
+        )
         # Autocast forgets the cast weights when its outermost context ends: this one, which casts nothing, outlasts the batches.
         with failing_together(self.distributed), self._autocast(enabled=False):
             for number, path in mine:

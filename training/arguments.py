@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
+from dataset_scripts.progress import shows_bars
+
 from .objective import Objective, parse_losses
 from .options import Stage1Options, Stage2Options, TrainingOptions
 
@@ -55,6 +57,8 @@ class FGCLIPTrainingArguments(TrainingOptions, TrainingArguments):
         settings = {"backend": self.torch_compile_backend or "inductor", "mode": self.torch_compile_mode}
         self.compile_settings = settings if compiles else None
         self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = False, None, None
+        if self.disable_tqdm is None and not shows_bars():
+            self.disable_tqdm = True  # in a file, a line of losses at each logging step
         super().__post_init__()
         # By default accelerate reads on the first process and cuts batches up, which would tear flat region rows apart.
         self.accelerator_config.dispatch_batches = False

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from dataset_scripts.atomic import replacing, write_json
 from dataset_scripts.convert.plan import ShardPlan, distinct
 from dataset_scripts.convert.settings import ConvertSettings
@@ -18,6 +16,7 @@ from dataset_scripts.convert.source import Draft, Source, record_of
 from dataset_scripts.images import CheckedImage, check_image
 from dataset_scripts.locking import writing
 from dataset_scripts.prefetch import prefetch
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.report import Report
 from dataset_scripts.shards import ShardFile, ShardInfo, manifest_path, write_manifest
 
@@ -100,7 +99,7 @@ def _write(
     writer = _Writer(output, work, settings, source, state)
     report = state.images
     report.on_bad = settings.on_bad
-    bar = tqdm(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
+    bar = progress_bar(total=plan.drafts, initial=state.done, desc=f"writing {settings.split}", unit="record")
 
     def load(planned: tuple[int, int, list[Draft]]) -> CheckedImage:
         return check_image(source.images.read(planned[2][0]["image"]))

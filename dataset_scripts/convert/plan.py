@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
 from dataset_scripts.convert.source import Draft, Source, picture_of
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.report import Report
 from dataset_scripts.units import UnitCheck
 
@@ -131,7 +131,7 @@ class ShardPlan:
             waiting.clear()
 
         drafts = itertools.islice(source.drafts(report), limit)
-        for draft in tqdm(drafts, desc="reading annotations", unit="record"):
+        for draft in progress_bar(drafts, desc="reading annotations", unit="record"):
             if captioned and draft["caption"] is None and not draft["short_captions"]:
                 report.bad("record without a caption", str(draft["source_id"]))
                 continue

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import write_json
 from dataset_scripts.images import as_jpeg
 from dataset_scripts.paths import PUBLISHED_PREFIX
+from dataset_scripts.progress import progress_bar
 from modeling_fgclip.pixels import open_image, to_rgb
 
 from .engine.shards import record_shards
@@ -52,7 +52,7 @@ def export(folder: Path, root: Path) -> int:
         ValueError: there are no record shards.
     """
     number = 0
-    for part, path in enumerate(tqdm(record_shards(folder), desc="export", unit="shard")):
+    for part, path in enumerate(progress_bar(record_shards(folder), desc="export", unit="shard")):
         target = root / "jsonfiles" / f"part-{part:05d}.json"
         rows = pq.ParquetFile(path)
         if target.is_file():

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from dataset_scripts.paths import PUBLISHED_PREFIX
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.sample.captions import expression, free_expression, long_caption, short_caption
 from dataset_scripts.sample.negatives import draw_slots, other_objects, replace_slots
 from dataset_scripts.sample.render import PlacedBox, render
@@ -121,7 +121,7 @@ def _make_split(split: Split, settings: SampleSettings, root: Path, workers: int
     total = getattr(settings, split)
     starts = range(0, total, _CHUNK)
     tasks = [partial(_make_chunk, s, min(s + _CHUNK, total), split, settings, root / "images") for s in starts]
-    with tqdm(total=total, desc=f"drawing {split}", unit="image") as bar:
+    with progress_bar(total=total, desc=f"drawing {split}", unit="image") as bar:
         if workers == 1:
             for task in tasks:
                 yield from task()

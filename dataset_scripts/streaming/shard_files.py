@@ -15,8 +15,8 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.report import Report
 from dataset_scripts.schema import FEATURES
 from dataset_scripts.shards import parse_manifest
@@ -274,6 +274,6 @@ def find_shards(
             doubtful.append(path)
     if doubtful:
         with ThreadPoolExecutor(16) as pool:
-            found = tqdm(pool.map(_inspected, (shards[path] for path in doubtful)), "counting", len(doubtful))
+            found = progress_bar(pool.map(_inspected, (shards[path] for path in doubtful)), "counting", len(doubtful))
             shards.update(zip(doubtful, found, strict=True))
     return [shard for shard in shards.values() if shard.records or shard.damage]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from dataset_scripts.images import BadImage, CheckedImage, check_image
 from dataset_scripts.prefetch import prefetch
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.records import clean_row
 from dataset_scripts.report import Report
 from dataset_scripts.validate.records import raw_records
@@ -132,7 +132,9 @@ def check(
         return check_image((item[1].get("image") or {}).get("bytes") or b"")
 
     records = raw_records(root, split, findings.errors, storage_options)
-    for number, ((where, raw), image) in enumerate(tqdm(prefetch(records, load, _READERS), "checking", unit="record")):
+    for number, ((where, raw), image) in enumerate(
+        progress_bar(prefetch(records, load, _READERS), "checking", unit="record")
+    ):
         if max_records is not None and number >= max_records:
             break
         findings.errors.keep("records")

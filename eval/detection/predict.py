@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from tqdm.auto import tqdm
 
+from dataset_scripts.progress import progress_bar
 from eval.detection.detector import OpenVocabularyDetector
 from eval.images import ImageSource
 
@@ -34,7 +34,7 @@ def predict(
     device = next(detector.rpn.parameters()).device
     detector.eval()
     starts = range(0, len(images), batch_size)
-    for start in tqdm(starts, desc="detecting", unit="batch", disable=not progress):
+    for start in progress_bar(starts, desc="detecting", unit="batch", disable=not progress):
         batch = [to_tensor(image.open()).to(device) for image in images[start : start + batch_size]]
         for found in detector(batch):
             found = {name: value.cpu() for name, value in found.items()}

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from dataset_scripts.atomic import replacing, write_text
 from dataset_scripts.locking import writing
+from dataset_scripts.progress import progress_bar
 from eval.embed import Embedder
 from eval.images import Boxes
 from eval.search.source import Collection, slices
@@ -80,7 +80,7 @@ def _build(
     _check_settings(output, _settings(collection, embedder, grid, shard_size))
     started, now, changed = time.perf_counter(), 0, 0
     shards = list(slices(len(collection.images), shard_size))
-    bar = tqdm(total=len(collection.images), desc="embedding", unit="image", disable=not embedder.progress)
+    bar = progress_bar(total=len(collection.images), desc="embedding", unit="image", disable=not embedder.progress)
     for number, (start, end) in enumerate(shards):
         path = output / EMBEDDINGS / f"{number:05d}.parquet"
         digest = collection.digest(start, end)  # before the images are read: a change meanwhile is noticed next time

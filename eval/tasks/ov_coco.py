@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from dataset_scripts.ov_coco import ClassSplit, DetectionData, read_detection
+from dataset_scripts.progress import progress_bar
 from dataset_scripts.upright import turn_back, turn_box, turn_of_boxes
 from eval.images import ImageFile, ImageSource, inside
 from eval.results import Result, Score
@@ -132,7 +132,9 @@ results format). Other data: options annotations=FILE, images=FOLDER, classes=FI
         # Every process takes each n-th image; the order of results does not matter.
         mine = range(state.process_index, len(data.images), state.num_processes)
         found = predict(detector, [data.images[i] for i in mine], progress=False)
-        bar = tqdm(zip(mine, found, strict=True), total=len(mine), desc="detecting", disable=not embedder.progress)
+        bar = progress_bar(
+            zip(mine, found, strict=True), total=len(mine), desc="detecting", disable=not embedder.progress
+        )
         results = []
         with failing_together():
             for i, boxes in bar:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
+from dataset_scripts.progress import shows_bars
+
 from .options import DetectionTrainingOptions
 
 
@@ -14,5 +16,7 @@ class DetectionTrainingArguments(DetectionTrainingOptions, TrainingArguments):
     def __post_init__(self) -> None:
         if self.fp16:
             raise ValueError("Received fp16=True; train in bfloat16 (the default) or float32 (bf16=False).")
+        if self.disable_tqdm is None and not shows_bars():
+            self.disable_tqdm = True
         super().__post_init__()
         self.accelerator_config.dispatch_batches = False

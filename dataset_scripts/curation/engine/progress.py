@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
+from dataset_scripts.progress import progress_bar
 
 if TYPE_CHECKING:
     from .input import Unit
@@ -39,7 +39,7 @@ class Progress:
         self._lock = threading.Lock()
         self._begun, self._tokens = time.monotonic(), None
         asks = stage.chat is not None
-        self.bar = tqdm(
+        self.bar = progress_bar(
             total=None if asks else sum(self.sizes),
             desc=f"{stage.name:11}",
             unit="req" if asks else "rec",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from dataset_scripts.pages import picture_url, render
+from dataset_scripts.progress import progress_bar
 from modeling_fgclip.pixels import to_rgb
 
 from ..engine.shards import record_shards
@@ -61,7 +61,7 @@ def sample_regions(folder: Path, negatives: int, seed: int = 0) -> list[dict[str
 def sheet(regions: list[dict[str, Any]], checker: NegativeChecker) -> str:
     """The page; images are inside the file, so it can be sent to anyone."""
     cards, automatic = [], {}
-    for region in tqdm(regions, desc="sheet", unit="region"):
+    for region in progress_bar(regions, desc="sheet", unit="region"):
         identity = hashlib.sha256(
             json.dumps([region["source_id"], region["bbox"], region["short_expr"]]).encode()
         ).hexdigest()[:12]
