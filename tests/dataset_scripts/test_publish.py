@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
-from dataset_scripts import publish as publish_module
+from dataset_scripts import upload
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.publish import main
 from dataset_scripts.report import Report
@@ -91,12 +91,12 @@ def test_what_is_published_streams_back_with_no_code_of_ours(
 def test_an_interrupted_upload_sends_the_rest_only(
     sample: Path, tmp_path: Path, without_xet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "_FILES_A_COMMIT", 1)
+    monkeypatch.setattr(upload, "_FILES_A_COMMIT", 1)
     _write(sample, tmp_path / "out", shard_size=8)
     with hub_stand_in() as hub:
         api = HfApi(hub.endpoint, token="hf_x")
         hub.fail_after = 2
-        with pytest.raises(RuntimeError, match="train-00002"):
+        with pytest.raises(ValueError, match=r"train-00002.*the same command goes on"):
             publish(tmp_path / "out", REPO, api=api)
         assert len(hub.files(REPO, "datasets")) == 2
         hub.fail_after = None
