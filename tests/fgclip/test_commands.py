@@ -219,7 +219,8 @@ def test_which_commands_go_on():
 
 def test_ctrl_c_is_one_line(tmp_path):
     code = (
-        "import os, signal; from fgclip.command_line import run_command, set_called_as; set_called_as('fgclip report');"
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # which a job in the background ignores
+        "from fgclip.command_line import run_command, set_called_as; set_called_as('fgclip report');"
         "run_command(lambda a: (os.kill(os.getpid(), signal.SIGINT), __import__('time').sleep(9)))"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
