@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from eval.adapters.fgclip import FGCLIPAdapter
 from eval.visualize.similarity import overlay, similarity_maps
@@ -18,7 +20,12 @@ from modeling_fgclip.pixels import BadImage, open_image, to_rgb
 MAX_UPLOAD = "10mb"
 MAX_PIXELS = 25_000_000
 SHOWN_SIDE = 640  # pixels that a shown image has at most on its longer side
+COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
+BOXES = "Boxes in percent of the image: left top right bottom, one a line"
 MAX_TEXT = 1_500  # characters, more than 248 tokens
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the image
+Point = tuple[float, float]
 
 # Pillow refuses what claims more, instead of warning, wherever gradio itself opens an upload.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -36,12 +43,17 @@ button {min-height: 44px}
 #results .grid-wrap, #maps .grid-wrap {max-height: none !important}
 #canvas img {width: 100% !important; height: auto !important; max-height: none !important}
 .caption-label {white-space: normal !important; overflow: visible !important; max-width: calc(100% - 12px) !important}
-.ranking {width: 100%; border-collapse: collapse}
-.ranking, .ranking tr, .ranking td {border: none !important}
+.ranking {width: 100%; border-collapse: collapse; margin-bottom: 8px}
+.ranking, .ranking tr, .ranking td, .ranking th {border: none !important}
+.ranking caption {text-align: left; font-weight: 600; padding: 6px 4px}
+.ranking th {font-weight: 400; font-size: .85em; color: var(--body-text-color-subdued); padding: 0 4px; text-align: right}
+.ranking th:first-child {text-align: left}
 .ranking td {padding: 6px 4px; vertical-align: middle; overflow-wrap: anywhere}
 .ranking .score {white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums}
 .ranking .bar {height: 8px; border-radius: 4px; background: var(--primary-500)}
 .ranking .best td {font-weight: 600}
+.hint {color: var(--body-text-color-subdued); font-size: .9em}
+#canvas img {cursor: crosshair}
 """
 
 
@@ -111,6 +123,75 @@ def clean_text(text: str, what: str) -> str:
     if len(text) > MAX_TEXT:
         raise gr.Error(f"This text has {len(text)} characters; at most {MAX_TEXT} are read.")
     return text
+
+
+def boxes_of(text: str) -> list[Box]:
+    """What is written about boxes, as fractions of the image.
+
+    Raises:
+        gr.Error: a line that is no box.
+    """
+    boxes = []
+    for line in filter(str.strip, (text or "").splitlines()):
+        try:
+            left, top, right, bottom = (float(word) / 100 for word in line.replace(",", " ").split())
+        except ValueError:
+            raise gr.Error(f"A box is four numbers, left top right bottom in percent; this is {line!r}.") from None
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise gr.Error(f"The box {line!r} is no part of the image: left below right, top below bottom, 0 to 100.")
+        boxes.append((left, top, right, bottom))
+    if len(boxes) > len(COLORS):
+        raise gr.Error(f"At most {len(COLORS)} boxes; these are {len(boxes)}.")
+    return boxes
+
+
+def tapped(corner: Point | None, text: str, point: Point) -> tuple[Point | None, str]:
+    """The first corner of a box that is not finished, and the text of all boxes, after a tap.
+
+    Args:
+        corner, point: fractions of the image.
+    """
+    if corner is None:
+        return point, text
+    left, right = sorted((corner[0], point[0]))
+    top, bottom = sorted((corner[1], point[1]))
+    if min(right - left, bottom - top) < 0.01:
+        gr.Warning("This box is smaller than a hundredth of the image; tap two opposite corners.")
+        return None, text
+    line = " ".join(f"{100 * side:.1f}" for side in (left, top, right, bottom))
+    return None, "\n".join(filter(None, [(text or "").strip(), line]))
+
+
+def drawn(image: Image.Image, boxes: Sequence[Box], corner: Point | None = None) -> Image.Image:
+    """The image with numbered boxes; a small one is enlarged, so that a thumb can place corners."""
+    picture = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
+    pen = ImageDraw.Draw(picture)
+    width = max(2, picture.width // 200)
+    for number, (box, color) in enumerate(zip(boxes, COLORS, strict=False), 1):
+        x1, y1, x2, y2 = (side * size for side, size in zip(box, picture.size * 2, strict=True))
+        pen.rectangle((x1, y1, x2, y2), outline=color, width=width)
+        pen.rectangle((x1, y1, x1 + 16, y1 + 16), fill=color)
+        pen.text((x1 + 5, y1 + 2), str(number), fill="white")
+    if corner is not None:
+        x, y = corner[0] * picture.width, corner[1] * picture.height
+        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLORS[len(boxes) % len(COLORS)])
+    return picture
+
+
+def beside(photograph: Image.Image, other: Image.Image) -> Image.Image:
+    """Two pictures of one height, side by side."""
+    other = other.resize((round(other.width * photograph.height / other.height), photograph.height))
+    both = Image.new("RGB", (photograph.width + 8 + other.width, photograph.height), "white")
+    both.paste(photograph, (0, 0))
+    both.paste(other, (photograph.width + 8, 0))
+    return both
+
+
+def saved(page: str, name: str) -> str:
+    """A page as a file that the browser can be given; gradio removes its folder when the demo ends."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / name).write_text(page, encoding="utf-8")
+    return str(folder / name)
 
 
 def heat_maps(adapter: FGCLIPAdapter, image: Image.Image, phrases: Sequence[str]) -> list[Image.Image]:

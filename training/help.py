@@ -8,6 +8,10 @@ from fgclip.command_line import Parser
 from fgclip.fields import add_options
 
 USAGE = "%(prog)s [--config RECIPE] [OPTIONS]"
+LAUNCH = (
+    "Several processes or machines: `accelerate launch -m fgclip train …` takes the same options, behind its own such as "
+    "--num_processes 8 or --config_file training/configs/ddp.yaml."
+)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def show_help(options: Mapping[str, type], arguments: Sequence[str] | None, desc
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(given):
-        parser = Parser(usage=USAGE, description=description)
+        parser = Parser(usage=USAGE, description=description, epilog=LAUNCH)
         add_common(parser)
         for title, cls in options.items():
             add_options(parser, cls, title)

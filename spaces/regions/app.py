@@ -7,60 +7,73 @@ With a detector of training/detection/train.py the phrases can also be looked fo
 
 from __future__ import annotations
 
+import json
 import sys
+import tempfile
 from pathlib import Path
 
 import gradio as gr
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 from torch.nn.functional import normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import SHOWN_SIDE, arguments, clean_text, heat_maps, launch, load, open_upload
+from common import (
+    BOXES,
+    Point,
+    arguments,
+    beside,
+    boxes_of,
+    clean_text,
+    drawn,
+    heat_maps,
+    launch,
+    load,
+    open_upload,
+    saved,
+    tapped,
+)
 
-from dataset_scripts.pages import TEMPLATES
+from dataset_scripts.pages import TEMPLATES, picture_url, render
+from dataset_scripts.sample import generate_sample
 from eval.adapters.fgclip import FGCLIPAdapter
 
 INTRODUCTION = """# Regions and fine differences
-Choose an image, tap two opposite corners of a box (as often as you like), and type phrases that differ in a detail."""
-EXAMPLE = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
-COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
-MAX_PHRASES, MAX_BOXES = 12, len(COLORS)
+Choose an image or an example, tap two opposite corners of a box (as often as you like), and type phrases that differ in a
+detail."""
+HINT = """The shares of a box add up to 100 %: the model has to choose, even where no phrase is right. The cosine tells
+how well a phrase fits by itself; compare it with that of a phrase that is surely wrong."""
+PHRASES = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
+MAX_PHRASES = 12
 THRESHOLD = 0.2  # score from which a found box is drawn
-
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the canvas
-State = dict[str, list]  # `boxes`, and `corner`: the first corner of a box that is not finished
-
-
-def drawn(image: Image.Image, state: State) -> Image.Image:
-    """The canvas: the image with numbered boxes, a small one enlarged so that a thumb can place corners."""
-    picture = ImageOps.contain(image, (SHOWN_SIDE, SHOWN_SIDE))
-    pen = ImageDraw.Draw(picture)
-    width = max(2, picture.width // 200)
-    for number, (box, color) in enumerate(zip(state["boxes"], COLORS, strict=False), 1):
-        pen.rectangle(box, outline=color, width=width)
-        pen.rectangle((box[0], box[1], box[0] + 16, box[1] + 16), fill=color)
-        pen.text((box[0] + 5, box[1] + 2), str(number), fill="white")
-    for x, y in state["corner"]:
-        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLORS[len(state["boxes"]) % len(COLORS)])
-    return picture
-
-
-RANKING = TEMPLATES.from_string("""<h3>{{ heading }}</h3>
-<table class="ranking">
-{% for phrase, share in rows %}
+RANKING = TEMPLATES.from_string("""{% for heading, rows in tables %}
+<table class="ranking"><caption>{{ heading }}</caption>
+<thead><tr><th scope="col">phrase</th><th scope="col">share</th><th scope="col">cosine</th></tr></thead>
+<tbody>
+{% for phrase, share, cosine in rows %}
 <tr{% if loop.first %} class="best"{% endif %}><td>{{ phrase }}
-<div class="bar" style="width:{{ "%.1f"|format(share) }}%"></div></td>
-<td class="score">{{ "%.1f"|format(share) }} %</td></tr>
+<div class="bar" style="width:{{ "%.1f"|format(share) }}%" aria-hidden="true"></div></td>
+<td class="score">{{ "%.1f"|format(share) }} %</td><td class="score">{{ "%.3f"|format(cosine) }}</td></tr>
 {% endfor %}
-</table>""")
+</tbody></table>
+{% endfor %}
+<p class="hint">{{ hint }}</p>""")
+
+Rows = list[tuple[str, float, float]]  # phrase, share in percent, cosine
 
 
-def ranking(scores: torch.Tensor, phrases: list[str], heading: str) -> str:
-    """A table of phrases from best to worst as HTML. scores: (phrases,) that sum to 1."""
-    order = scores.argsort(descending=True).tolist()
-    return RANKING.render(heading=heading, rows=[(phrases[index], 100 * float(scores[index])) for index in order])
+def examples(folder: Path) -> list[list[str]]:
+    """Generated scenes: image, a box, and its phrase among hard negatives."""
+    generate_sample(folder, train=1, test=3, image_size=256, workers=1)
+    (records,) = ((folder / "test" / "jsonfiles").glob("*.json"),)
+    found = []
+    for record in json.loads(next(iter(records)).read_text(encoding="utf-8")):
+        box = next(box for box in record["bbox_info"] if box["flag_short_neg"])
+        path = folder / "test" / "images" / record["f_path"].partition("images/")[2]
+        place = " ".join(f"{100 * side:.1f}" for side in box["bbox"][:4])
+        found.append([str(path), place, "\n".join([box["short_expr"], *list(box["short_expr_negs"].values())[:3]])])
+    return found
 
 
 class Explorer:
@@ -74,46 +87,43 @@ class Explorer:
 
             self.detector = load_detector(detector, adapter=adapter)
 
-    def choose(self, path: str | None) -> tuple[Image.Image | None, Image.Image | None, State, str, list]:
+    def choose(self, path: str | None) -> tuple:
         """A new image: no boxes, no results."""
         image = None if path is None else open_upload(path)
-        state: State = {"boxes": [], "corner": []}
-        return image, None if image is None else drawn(image, state), state, "", []
+        return image, None if image is None else drawn(image, []), None, "", "", [], gr.DownloadButton(visible=False)
 
-    def tap(self, image: Image.Image | None, state: State, event: gr.SelectData) -> tuple[Image.Image | None, State]:
+    def example(self, path: str, boxes: str, phrases: str) -> tuple:
+        """An example's image with its box, and its phrases compared."""
+        image = open_upload(path)
+        return image, drawn(image, boxes_of(boxes)), *self.compare(image, boxes, phrases)
+
+    def tap(
+        self, image: Image.Image | None, corner: Point | None, boxes: str, event: gr.SelectData
+    ) -> tuple[Image.Image, Point | None, str]:
         """Every second tap finishes a box."""
         if image is None:
             raise gr.Error("Choose an image first.")
-        x, y = (round(float(part)) for part in event.index)
-        width, height = drawn(image, state).size
-        x, y = min(max(x, 0), width), min(max(y, 0), height)
-        if not state["corner"]:
-            state = {**state, "corner": [(x, y)]}
-            return drawn(image, state), state
-        ((first_x, first_y),) = state["corner"]
-        box = (min(x, first_x), min(y, first_y), max(x, first_x), max(y, first_y))
-        state = {"boxes": state["boxes"], "corner": []}
-        if box[2] - box[0] < 4 or box[3] - box[1] < 4:
-            gr.Warning("This box is smaller than four pixels; tap two opposite corners.")
-        elif len(state["boxes"]) >= MAX_BOXES:
-            gr.Warning(f"At most {MAX_BOXES} boxes; clear them to start anew.")
-        else:
-            state["boxes"] = [*state["boxes"], box]
-        return drawn(image, state), state
+        size = drawn(image, []).size
+        point = tuple(min(max(float(part) / side, 0), 1) for part, side in zip(event.index, size, strict=True))
+        corner, boxes = tapped(corner, boxes, point)
+        return drawn(image, boxes_of(boxes), corner), corner, boxes
 
-    def clear(self, image: Image.Image | None) -> tuple[Image.Image | None, State, str, list]:
-        state: State = {"boxes": [], "corner": []}
-        return None if image is None else drawn(image, state), state, "", []
+    def redraw(self, image: Image.Image | None, boxes: str) -> Image.Image | None:
+        """The boxes as they are written."""
+        return None if image is None else drawn(image, boxes_of(boxes))
+
+    def clear(self, image: Image.Image | None) -> tuple:
+        return None if image is None else drawn(image, []), None, "", "", [], gr.DownloadButton(visible=False)
 
     @torch.no_grad()
-    def compare(self, image: Image.Image | None, state: State, text: str) -> tuple[str, list[tuple[Image.Image, str]]]:
-        """The phrases ranked for each box (for the whole image, if there is none), and a heat map for each phrase."""
+    def compare(self, image: Image.Image | None, written: str, text: str) -> tuple:
+        """The phrases ranked for each box (for the whole image, if there is none), the photograph beside the heat map of
+        each phrase, and all of it as a page.
+        """
         if image is None:
             raise gr.Error("Choose an image first.")
-        phrases = phrases_of(text)
+        phrases, boxes = phrases_of(text), boxes_of(written)
         model, processor = self.adapter.model, self.adapter.processor
-        width, height = drawn(image, state).size
-        boxes = [(x1 / width, y1 / height, x2 / width, y2 / height) for x1, y1, x2, y2 in state["boxes"]]
         inputs = processor(images=image, text=phrases, boxes=boxes or None, box_format="normalized").to(model.device)
         output = model(**inputs)
         if boxes:
@@ -121,9 +131,24 @@ class Explorer:
             headings = [f"Box {number}" for number in range(1, len(boxes) + 1)]
         else:
             embeddings, scale, headings = output.image_embeds, output.scales[0], ["Whole image (no box drawn)"]
-        scores = (normalize(embeddings) @ normalize(output.text_embeds).t() * scale).softmax(-1).cpu()
-        tables = "".join(ranking(row, phrases, heading) for row, heading in zip(scores, headings, strict=True))
-        return tables, list(zip(heat_maps(self.adapter, image, phrases), phrases, strict=True))
+        cosines = (normalize(embeddings) @ normalize(output.text_embeds).t()).float().cpu()
+        shares = 100 * (cosines * scale.cpu()).softmax(-1)
+        tables = [(heading, ranking(*rows, phrases)) for heading, *rows in zip(headings, shares, cosines, strict=True)]
+        photograph = drawn(image, boxes)
+        maps = [beside(photograph, picture) for picture in heat_maps(self.adapter, image, phrases)]
+        page = render(
+            "eval/visualize/regions.html",
+            title="Regions and fine differences",
+            tables=tables,
+            hint=HINT,
+            maps=[(phrase, picture_url(picture, 1280)) for phrase, picture in zip(phrases, maps, strict=True)],
+        )
+        table = RANKING.render(tables=tables, hint=HINT)
+        return (
+            table,
+            list(zip(maps, phrases, strict=True)),
+            gr.DownloadButton(value=saved(page, "regions.html"), visible=True),
+        )
 
     @torch.no_grad()
     def find(self, image: Image.Image | None, text: str) -> Image.Image:
@@ -144,6 +169,12 @@ class Explorer:
         return draw(image, found, self.detector.roi_heads.vocabulary.names, THRESHOLD)
 
 
+def ranking(shares: torch.Tensor, cosines: torch.Tensor, phrases: list[str]) -> Rows:
+    """The phrases from best to worst. shares, cosines: (phrases,)."""
+    order = shares.argsort(descending=True).tolist()
+    return [(phrases[index], float(shares[index]), float(cosines[index])) for index in order]
+
+
 def phrases_of(text: str) -> list[str]:
     """The lines of a text box, each once.
 
@@ -156,42 +187,75 @@ def phrases_of(text: str) -> list[str]:
     return phrases
 
 
-def build(explorer: Explorer) -> gr.Blocks:
-    """The page."""
+def build(explorer: Explorer, folder: Path) -> gr.Blocks:
+    """The page.
+
+    Args:
+        folder: for the examples, which are drawn into it.
+    """
     with gr.Blocks(title="FG-CLIP: region explorer") as demo:
         gr.Markdown(INTRODUCTION)
-        image, state = gr.State(), gr.State({"boxes": [], "corner": []})
+        image, corner = gr.State(), gr.State()
         with gr.Row():
             with gr.Column(min_width=300):
                 upload = gr.File(label="Image", file_types=["image"], type="filepath", height=110, elem_id="upload")
                 canvas = gr.Image(
                     # A label would lie over the corner that is to be tapped.
                     show_label=False,
+                    label="The image with its boxes",
                     type="pil",
                     interactive=False,
                     format="png",
                     elem_id="canvas",
                     buttons=[],
                 )
+                # For those who do not tap, and to give a box on.
+                boxes = gr.Textbox(label=BOXES, lines=2, placeholder="20 15 65 80", elem_id="boxes")
             with gr.Column(min_width=300):
                 phrases = gr.Textbox(
-                    label="Phrases and hard negatives, one a line", value=EXAMPLE, lines=5, elem_id="phrases"
+                    label="Phrases and hard negatives, one a line", value=PHRASES, lines=5, elem_id="phrases"
                 )
                 with gr.Row():
                     clear = gr.Button("Clear boxes", elem_id="clear", min_width=120)
                     compare = gr.Button("Compare", variant="primary", elem_id="compare", min_width=120)
                 table = gr.HTML(elem_id="ranking")
-        gr.Markdown("Where each phrase is:")
-        maps = gr.Gallery(show_label=False, columns=4, object_fit="contain", height="auto", elem_id="maps", buttons=[])
-        upload.change(explorer.choose, upload, [image, canvas, state, table, maps], api_name=False)
-        canvas.select(explorer.tap, [image, state], [canvas, state], api_name=False)
-        clear.click(explorer.clear, image, [canvas, state, table, maps], api_name=False)
-        compare.click(explorer.compare, [image, state, phrases], [table, maps], api_name=False)
+                save = gr.DownloadButton("Save these results as a page", visible=False, elem_id="save")
+        maps = gr.Gallery(
+            label="The photograph, and beside it where each phrase is",
+            columns=2,
+            object_fit="contain",
+            height="auto",
+            elem_id="maps",
+            buttons=["download", "fullscreen"],
+        )
+        results = [table, maps, save]
+        gr.Examples(
+            examples(folder),
+            [upload, boxes, phrases],
+            [image, canvas, *results],
+            explorer.example,
+            run_on_click=True,
+            label="Examples (generated scenes: a phrase and three hard negatives)",
+            elem_id="examples",
+            api_name=False,
+        )
+        for event in (upload.upload, upload.clear):
+            event(explorer.choose, upload, [image, canvas, corner, boxes, *results], api_name=False)
+        canvas.select(explorer.tap, [image, corner, boxes], [canvas, corner, boxes], api_name=False)
+        boxes.blur(explorer.redraw, [image, boxes], canvas, api_name=False)
+        clear.click(explorer.clear, image, [canvas, corner, boxes, *results], api_name=False)
+        compare.click(explorer.compare, [image, boxes, phrases], results, api_name=False)
         if explorer.detector is not None:
             gr.Markdown("The phrases as classes, found by the detector:")
             find = gr.Button("Find them", elem_id="find")
             found = gr.Image(
-                show_label=False, type="pil", interactive=False, format="png", elem_id="found", buttons=[]
+                show_label=False,
+                label="What the detector found",
+                type="pil",
+                interactive=False,
+                format="png",
+                elem_id="found",
+                buttons=["download"],
             )
             find.click(explorer.find, [image, phrases], found, api_name=False)
     return demo
@@ -199,4 +263,6 @@ def build(explorer: Explorer) -> gr.Blocks:
 
 if __name__ == "__main__":
     args = arguments(__doc__, {"detector": "output folder of training/detection/train.py (optional)"})
-    launch(build(Explorer(load(args.model), Path(args.detector) if args.detector else None)), args)
+    with tempfile.TemporaryDirectory() as folder:
+        explorer = Explorer(load(args.model), Path(args.detector) if args.detector else None)
+        launch(build(explorer, Path(folder) / "examples"), args)
