@@ -36,6 +36,7 @@ from common import (
 )
 
 from dataset_scripts.pages import TEMPLATES, picture_url, render
+from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.sample import generate_sample
 from eval.adapters.fgclip import FGCLIPAdapter
 
@@ -70,7 +71,7 @@ def examples(folder: Path) -> list[list[str]]:
     found = []
     for record in json.loads(next(iter(records)).read_text(encoding="utf-8")):
         box = next(box for box in record["bbox_info"] if box["flag_short_neg"])
-        path = folder / "test" / "images" / record["f_path"].partition("images/")[2]
+        path = folder / "test" / "images" / record["f_path"].removeprefix(PUBLISHED_PREFIX)
         place = " ".join(f"{100 * side:.1f}" for side in box["bbox"][:4])
         found.append([str(path), place, "\n".join([box["short_expr"], *list(box["short_expr_negs"].values())[:3]])])
     return found
