@@ -23,29 +23,20 @@ def runs(block: Block) -> bool:
 PAGES = [page for page in pages() if any(map(runs, blocks(page)))]
 
 
-def steps_of(page: Path) -> list[list[str]]:
-    """Programs to run one after the other; Python blocks between two shell blocks are one program."""
-    steps: list[list[str]] = []
-    program: list[str] = []
-
-    def end_program() -> None:
-        if program:
-            steps.append([sys.executable, "-c", "\n".join(program)])
-            program.clear()
-
-    for block in filter(lambda block: block.runs_here, blocks(page)):
-        if block.value("file"):
+def program_of(page: Path) -> str:
+    """The page as one program, as a reader has one Python open beside a shell."""
+    program = ["import subprocess", ""]
+    for block in blocks(page):
+        if block.value("file") or not block.runs_here:
             continue
         if block.language == "python" and not block.says("serve"):
             program.append(block.code)
         elif block.language == "bash" and runs(block):
-            end_program()
             code = block.code.replace("\\\n", " ")
             if block.says("train"):
                 code = "\n".join(f"{line} {TWO_STEPS}" for line in code.splitlines())
-            steps.append(["bash", "-ec", code])
-    end_program()
-    return steps
+            program.append(f"subprocess.run(['bash', '-ec', {code!r}], check=True)")
+    return "\n".join(program)
 
 
 @pytest.mark.slow
@@ -56,7 +47,7 @@ def test_page_runs(page: Path, hub: HubStandIn, inputs: Path):
             (inputs / file).write_text(block.code, encoding="utf-8")
     environment = hub.environment(inputs / "home") | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{inputs / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
-    for step in steps_of(page):
-        done = subprocess.run(step, cwd=inputs, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, step[-1][-1500:] + done.stdout[-1500:] + done.stderr[-3000:]
-        assert environment["HF_TOKEN"] not in done.stdout + done.stderr
+    program = [sys.executable, "-c", program_of(page)]
+    done = subprocess.run(program, cwd=inputs, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert environment["HF_TOKEN"] not in done.stdout + done.stderr
