@@ -38,9 +38,11 @@ button {min-height: 44px}
 @media (max-width: 640px) {
   .gradio-container {padding: 6px !important}
   h1 {font-size: 1.35rem !important}
-  #results .grid-container, #maps .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
+  #results .grid-container, #maps .grid-container {grid-template-columns: minmax(0, 1fr) !important}
 }
 #results .grid-wrap, #maps .grid-wrap {max-height: none !important}
+#results .thumbnail-lg, #maps .thumbnail-lg {aspect-ratio: auto !important; height: auto !important}
+#results .thumbnail-lg img, #maps .thumbnail-lg img {height: auto !important; padding-bottom: 2.2rem}
 #canvas img {width: 100% !important; height: auto !important; max-height: none !important}
 .caption-label {white-space: normal !important; overflow: visible !important; max-width: calc(100% - 12px) !important}
 .ranking {width: 100%; border-collapse: collapse; margin-bottom: 8px}

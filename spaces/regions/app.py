@@ -96,7 +96,7 @@ class Explorer:
     def example(self, path: str, boxes: str, phrases: str) -> tuple:
         """An example's image with its box, and its phrases compared."""
         image = open_upload(path)
-        return image, drawn(image, boxes_of(boxes)), *self.compare(image, boxes, phrases)
+        return image, drawn(image, boxes_of(boxes)), None, boxes, phrases, *self.compare(image, boxes, phrases)
 
     def tap(
         self, image: Image.Image | None, corner: Point | None, boxes: str, event: gr.SelectData
@@ -196,7 +196,14 @@ def build(explorer: Explorer, folder: Path) -> gr.Blocks:
     """
     with gr.Blocks(title="FG-CLIP: region explorer") as demo:
         gr.Markdown(INTRODUCTION)
-        image, corner = gr.State(), gr.State()
+        image, corner, scenes = gr.State(), gr.State(), examples(folder)
+        chosen = gr.Dataset(
+            components=[gr.Image(visible=False)],
+            samples=[[path] for path, _, _ in scenes],
+            type="index",
+            label="Examples: generated scenes, each with a box, its phrase and three hard negatives",
+            elem_id="examples",
+        )
         with gr.Row():
             with gr.Column(min_width=300):
                 upload = gr.File(label="Image", file_types=["image"], type="filepath", height=110, elem_id="upload")
@@ -230,16 +237,8 @@ def build(explorer: Explorer, folder: Path) -> gr.Blocks:
             buttons=["download", "fullscreen"],
         )
         results = [table, maps, save]
-        gr.Examples(
-            examples(folder),
-            [upload, boxes, phrases],
-            [image, canvas, *results],
-            explorer.example,
-            run_on_click=True,
-            label="Examples (generated scenes: a phrase and three hard negatives)",
-            elem_id="examples",
-            api_name=False,
-        )
+        shown = [image, canvas, corner, boxes, phrases, *results]
+        chosen.click(lambda number: explorer.example(*scenes[number]), chosen, shown, api_name=False)
         for event in (upload.upload, upload.clear):
             event(explorer.choose, upload, [image, canvas, corner, boxes, *results], api_name=False)
         canvas.select(explorer.tap, [image, corner, boxes], [canvas, corner, boxes], api_name=False)
