@@ -42,19 +42,21 @@ button {min-height: 44px}
 }
 #results .grid-wrap, #maps .grid-wrap {max-height: none !important}
 #results .thumbnail-lg, #maps .thumbnail-lg {aspect-ratio: auto !important; height: auto !important}
-#results .thumbnail-lg img, #maps .thumbnail-lg img {height: auto !important; padding-bottom: 2.2rem}
+#results .thumbnail-lg, #maps .thumbnail-lg {display: flex !important; flex-direction: column; align-items: stretch}
+#results .thumbnail-lg img, #maps .thumbnail-lg img {height: auto !important}
 #canvas img {width: 100% !important; height: auto !important; max-height: none !important}
-.caption-label {white-space: normal !important; overflow: visible !important; max-width: calc(100% - 12px) !important}
+.caption-label {position: static !important; white-space: normal !important; overflow: visible !important}
+.caption-label {max-width: 100% !important; border: none !important; text-align: left}
 .ranking {width: 100%; border-collapse: collapse; margin-bottom: 8px}
 .ranking, .ranking tr, .ranking td, .ranking th {border: none !important}
 .ranking caption {text-align: left; font-weight: 600; padding: 6px 4px}
-.ranking th {font-weight: 400; font-size: .85em; color: var(--body-text-color-subdued); padding: 0 4px; text-align: right}
+.ranking th {font-weight: 400; font-size: .85em; opacity: .8; padding: 0 4px; text-align: right}
 .ranking th:first-child {text-align: left}
 .ranking td {padding: 6px 4px; vertical-align: middle; overflow-wrap: anywhere}
 .ranking .score {white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums}
 .ranking .bar {height: 8px; border-radius: 4px; background: var(--primary-500)}
 .ranking .best td {font-weight: 600}
-.hint {color: var(--body-text-color-subdued); font-size: .9em}
+.hint {opacity: .8; font-size: .9em}
 #canvas img {cursor: crosshair}
 """
 

@@ -228,8 +228,10 @@ def build(explorer: Explorer, folder: Path) -> gr.Blocks:
                     compare = gr.Button("Compare", variant="primary", elem_id="compare", min_width=120)
                 table = gr.HTML(elem_id="ranking")
                 save = gr.DownloadButton("Save these results as a page", visible=False, elem_id="save")
+        gr.Markdown("The image, and beside it where each phrase is: warm where the similarity is high.")
         maps = gr.Gallery(
-            label="The photograph, and beside it where each phrase is",
+            show_label=False,
+            label="The image, and beside it where each phrase is",
             columns=2,
             object_fit="contain",
             height="auto",
