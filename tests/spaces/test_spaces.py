@@ -189,9 +189,9 @@ def test_regions(page, regions, photos, checkpoint, tmp_path):
     page.locator("#phrases textarea").fill("\n".join(phrases))
     page.locator("#compare").click()
     page.locator("#ranking .ranking").first.wait_for()
-    assert page.locator("#ranking h3").all_inner_texts() == ["Box 1"]
-    rows = page.locator("#ranking tr").all_inner_texts()
-    shares = [float(row.split()[-2]) for row in rows]
+    assert page.locator("#ranking caption").all_inner_texts() == ["Box 1"]
+    rows = page.locator("#ranking tbody tr").all_inner_texts()
+    shares = [float(row.split()[-3]) for row in rows]  # 12.3 % 0.456
     assert len(rows) == 3
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.2)
@@ -213,6 +213,32 @@ def test_regions(page, regions, photos, checkpoint, tmp_path):
     assert_fits(page)
     screenshot(page, "regions", tmp_path)
     assert str(path.parent) not in page.locator("#ranking").inner_text()
+
+
+def test_an_example_a_box_by_keyboard_and_a_page_to_share(page, regions, tmp_path):
+    page.goto(regions)
+    page.locator("#examples .gallery-item, #examples button").first.click()
+    page.locator("#ranking .ranking").first.wait_for()
+    assert page.locator("#ranking caption").all_inner_texts() == ["Box 1"]
+    written = page.get_by_label("Boxes in percent of the image")
+    first = written.input_value()
+    assert len(first.split()) == 4
+    written.fill(f"{first}\n50 50 100 100")
+    written.press("Tab")
+    page.wait_for_timeout(1500)
+    page.locator("#compare").click()
+    page.locator("#ranking caption").nth(1).wait_for()
+    assert page.get_by_text("the model has to choose").count() == 1
+    page.locator("#maps img").nth(3).wait_for()
+    assert_fits(page)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(tmp_path / "shared.html")
+    shared = (tmp_path / "shared.html").read_text(encoding="utf-8")
+    assert shared.count("<h2>Box ") == 2
+    assert shared.count('src="data:image/jpeg;base64,') == shared.count("src=") == 4
+    assert str(tmp_path.parent) not in shared
+    screenshot(page, "regions_example", tmp_path)
 
 
 def test_bad_uploads_are_refused(page, regions, tmp_path):
