@@ -47,6 +47,8 @@ COMMANDS = (
     Command(TRAIN, "train stage2", "training.stage2", "with regions and hard negatives", resumes=True),
     Command(TRAIN, "train detection", "training.detection.train", "a detector on a frozen encoder", resumes=True),
     Command(TRAIN, "llava build", "training.llava.build", "a LLaVA of an encoder and a language model, projector untrained"),
+    Command(TRAIN, "llava pretrain", "training.llava.pretrain", "LLaVA's first stage: the projector, from captions", resumes=True),
+    Command(TRAIN, "llava finetune", "training.llava.finetune", "LLaVA's second stage: projector and language model, from conversations", resumes=True),
     Command(TRAIN, "llava new-language-model", "training.llava.scratch", "a small language model with random weights"),
     Command(TRAIN, "new-model", "training.scratch", "a small model with random weights"),
     Command(TRAIN, "plan", "training.plan", "memory, hours and cost of a run"),

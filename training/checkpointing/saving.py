@@ -117,7 +117,9 @@ def _write_parts(trainer: "FGCLIPTrainer", folder: Path, target: Path) -> None:
         with failing_together():
             trainer._save_rng_state(str(folder))
             _save_progress(trainer, folder)
-            if has_lora(trainer.model) and args.should_save:
+            if (
+                has_lora(trainer.model) and args.should_save and not trainer.is_deepspeed_enabled
+            ):  # which keeps them itself
                 save_adapters(trainer.model, folder)
     best = target.with_name(f"checkpoint-{state.best_global_step}")
     if best == target or best.is_dir():

@@ -29,6 +29,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+from dataset_scripts.formats.llava import IMAGE_FITS
 from dataset_scripts.locking import writing
 from fgclip.command_line import Parser, run_command
 from modeling_fgclip.conversion import load_any
@@ -36,7 +37,6 @@ from modeling_fgclip.vision_tower import vision_tower
 
 from .template import IMAGE, VICUNA_V1
 
-PAD, SQUASH, CROP = IMAGE_FITS = ("pad", "squash", "crop")
 DTYPES = ("float32", "bfloat16", "float16")
 # Embeddings are added in blocks of so many, as in llava-hf's checkpoints.
 _VOCABULARY_BLOCK = 64
@@ -48,7 +48,7 @@ def build_llava(
     tower: str | Path | Tower,
     language_model: str | Path | PreTrainedModel,
     tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
-    image_fit: str = PAD,
+    image_fit: str = "pad",
     feature_layer: int = -2,
     dtype: str | None = None,
     seed: int = 0,
@@ -208,10 +208,10 @@ def _image_processor(size: int, images: Any, image_fit: str) -> LlavaImageProces
     kept = ("resample", "rescale_factor", "image_mean", "image_std")
     square = {"height": size, "width": size}
     return LlavaImageProcessorPil(
-        size=square if image_fit == SQUASH else {"shortest_edge": size},
+        size=square if image_fit == "squash" else {"shortest_edge": size},
         crop_size=square,
-        do_center_crop=image_fit != SQUASH,
-        do_pad=image_fit == PAD,
+        do_center_crop=image_fit != "squash",
+        do_pad=image_fit == "pad",
         do_convert_rgb=True,
         image_fit=image_fit,
         **{name: getattr(images, name) for name in kept},
@@ -226,7 +226,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--image_fit",
-        default=PAD,
+        default="pad",
         choices=IMAGE_FITS,
         help="how an image becomes a square: pad (LLaVA's finetuning, default), squash (FG-CLIP's), crop (LLaVA's "
         "pretraining)",

@@ -23,11 +23,12 @@ from transformers import (
     SiglipModel,
 )
 
+from dataset_scripts.formats.llava import IMAGE_FITS
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.family import FGCLIP, FGCLIP2
 from modeling_fgclip.vision_tower import vision_tower
 from tests.training.llava.towers import LANGUAGE_MODEL, write_language_model, write_tower
-from training.llava.build import IMAGE_FITS, build_llava, main
+from training.llava.build import build_llava, main
 
 KINDS = ("fgclip", "fgclip2", "clip", "siglip")
 
