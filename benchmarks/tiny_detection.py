@@ -3,8 +3,9 @@
     python -m benchmarks.tiny_detection --sample outputs/quickstart/sample --output outputs/tiny_detection \\
         --encoders random=outputs/quickstart/random stage1=outputs/quickstart/stage1 stage2=outputs/quickstart/stage2
 
-Classes are the ten hues of the objects, seven of them base and three novel. The recipe is training/recipes/tiny_detection.yaml.
-Base AP50 says how well the detector learned; novel AP50, how much the encoder knows. Finished runs are not repeated.
+Classes are the twelve shapes of the objects, nine of them base and three novel, or their ten hues, seven and three
+(`--classes hues`). The recipe is training/recipes/tiny_detection.yaml. Base AP50 says how well the detector learned; novel AP50,
+how much the encoder knows. Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -18,43 +19,44 @@ from typing import Any
 
 from benchmarks.measure import peak_memory, save, table
 from dataset_scripts.paths import PUBLISHED_PREFIX
-from dataset_scripts.sample.vocabulary import COLOR_NAMES
+from dataset_scripts.sample.vocabulary import COLOR_NAMES, SHAPES
 from eval.detection.config import DetectorConfig
 from eval.runner import evaluate_model
 
 RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "tiny_detection.yaml"
-NOVEL = ("orange", "turquoise", "purple")
 HUES = tuple(dict.fromkeys(name.split()[-1] for name in COLOR_NAMES))
+# The classes, and those without boxes in training.
+CLASSES = {"shapes": (SHAPES, SHAPES[1::4]), "hues": (HUES, ("orange", "turquoise", "purple"))}
 # What the ensemble is set to at the test: alpha, beta.
 ENSEMBLES = {"F-ViT's ensemble": (0.1, 0.8), "detector alone": (0.0, 0.0), "encoder alone": (1.0, 1.0)}
 
 
-def hue_of(phrase: str) -> str | None:
-    """``a dark red wooden star`` → ``red``; None for a phrase that names no color first."""
-    words = phrase.removeprefix("a ").removeprefix("an ")
-    named = [name for name in COLOR_NAMES if words.startswith(f"{name} ")]
-    return max(named, key=len).split()[-1] if named else None
+def name_of(phrase: str, classes: str) -> str | None:
+    """``a dark red wooden star with a blue border`` → ``red`` or ``star``; None for a phrase that names none."""
+    body = phrase.partition(" with ")[0].split()
+    return next((word for word in body if word in CLASSES[classes][0]), None)
 
 
-def write_instances(sample: Path, split: str, images: int, path: Path) -> None:
-    """COCO instances with hues as categories, of the first images of a split."""
+def write_instances(sample: Path, split: str, images: int, classes: str, path: Path) -> None:
+    """COCO instances with shapes or hues as categories, of the first images of a split."""
+    names = CLASSES[classes][0]
     records = [
         r for file in sorted((sample / split / "jsonfiles").glob("*.json")) for r in json.loads(file.read_text())
     ]
     size = json.loads((sample / "sample.json").read_text())["image_size"]
     annotations, listed = [], []
     for number, record in enumerate(records[:images], 1):
-        name = record["f_path"].removeprefix(PUBLISHED_PREFIX)
-        listed.append({"id": number, "file_name": name, "width": size, "height": size})
+        file_name = record["f_path"].removeprefix(PUBLISHED_PREFIX)
+        listed.append({"id": number, "file_name": file_name, "width": size, "height": size})
         for region in record["bbox_info"]:
-            if (hue := hue_of(region["short_expr"])) is None:
+            if (name := name_of(region["short_expr"], classes)) is None:
                 continue
             x1, y1, x2, y2 = (value * size for value in region["bbox"][:4])
             box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": HUES.index(hue) + 1, **box}
+                {"id": len(annotations) + 1, "image_id": number, "category_id": names.index(name) + 1, **box}
             )
-    categories = [{"id": n, "name": hue} for n, hue in enumerate(HUES, 1)]
+    categories = [{"id": n, "name": name} for n, name in enumerate(names, 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": categories}))
 
@@ -103,15 +105,17 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", required=True, metavar="NAME=CHECKPOINT")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--classes", choices=tuple(CLASSES), default="shapes")
     parser.add_argument("--train_images", type=int, default=2000)
     parser.add_argument("--test_images", type=int, default=150)
     parser.add_argument("--result", type=Path, help="JSON file for the results")
     options, changes = parser.parse_known_args()
     data = options.output / "data"
-    write_instances(options.sample, "train", options.train_images, data / "train.json")
-    write_instances(options.sample, "test", options.test_images, data / "test.json")
-    base = [hue for hue in HUES if hue not in NOVEL]
-    (data / "classes.json").write_text(json.dumps({"base": base, "novel": list(NOVEL)}))
+    write_instances(options.sample, "train", options.train_images, options.classes, data / "train.json")
+    write_instances(options.sample, "test", options.test_images, options.classes, data / "test.json")
+    names, novel = CLASSES[options.classes]
+    base = [name for name in names if name not in novel]
+    (data / "classes.json").write_text(json.dumps({"base": base, "novel": list(novel)}))
     rows, runs = [], {}
     for text in options.encoders:
         name, _, checkpoint = text.partition("=")
