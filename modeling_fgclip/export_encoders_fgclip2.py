@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .export_encoders import Encoder
 from .full_texts import TEXT_KINDS
 from .modeling_fgclip2 import FGCLIP2Model
+from .naflex_vision import cut_into_patches
 from .region_pooling import pool_ragged_regions
 
 IMAGES = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
@@ -52,16 +53,13 @@ class ImageEncoder(nn.Module):
 class SquareImageEncoder(nn.Module):
     """pixel_values (N, 3, S, S) of one size, for runtimes with fixed shapes → image_embeds (N, D)."""
 
-    def __init__(self, model: FGCLIP2Model, side: int):
+    def __init__(self, model: FGCLIP2Model):
         super().__init__()
-        self.vision, self.side = model.vision_model, side  # patches a side
+        self.vision = model.vision_model
         self.patch = model.config.vision_config.patch_size
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        cut = pixel_values.unflatten(3, (self.side, self.patch)).unflatten(2, (self.side, self.patch))
-        patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # channels last, row by row
-        mask = torch.ones_like(patches[..., 0], dtype=torch.bool)
-        shapes = torch.full_like(patches[:, 0, :2], self.side, dtype=torch.int64)
+        patches, mask, shapes = cut_into_patches(pixel_values, self.patch)
         return F.normalize(self.vision.head(self.vision.encode(patches, mask, shapes), mask), dim=-1)
 
 
@@ -134,7 +132,7 @@ def encoders(model: FGCLIP2Model) -> list[Encoder]:
         Encoder(
             "square",
             "square_vision_model",
-            SquareImageEncoder(model, side),
+            SquareImageEncoder(model),
             {"pixel_values": square},
             {"pixel_values": {0: images}},
             ("image_embeds",),

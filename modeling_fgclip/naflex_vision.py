@@ -33,6 +33,23 @@ def resampling_weights(place: torch.Tensor, target: torch.Tensor, source: int) -
     return weights / weights.sum(-1, keepdim=True)
 
 
+def cut_into_patches(pixel_values: torch.Tensor, patch_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images of one size as the encoder takes them, whole: no resizing and no padding.
+
+    Args:
+        pixel_values: (N, 3, H, W), normalized; both sides are multiples of the patch.
+
+    Returns:
+        (N, P, 3 * patch size²) patches, row by row with channels last, (N, P) mask and (N, 2) rows and columns.
+    """
+    rows, columns = (side // patch_size for side in pixel_values.shape[-2:])
+    cut = pixel_values.unflatten(3, (columns, patch_size)).unflatten(2, (rows, patch_size))
+    patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    mask = torch.ones_like(patches[..., 0], dtype=torch.bool)
+    shape = torch.tensor([rows, columns], device=patches.device)
+    return patches, mask, shape.expand(len(patches), 2)
+
+
 class FGCLIP2VisionEmbeddings(Siglip2VisionEmbeddings):
     """Patch and position embeddings; positions of all images of a batch are resampled at once."""
 
@@ -105,4 +122,4 @@ class FGCLIP2VisionModel(InitializedAsTransformers, Siglip2VisionModel):
         return self.post_layernorm(hidden_states)
 
 
-__all__ = ["FGCLIP2PoolingHead", "FGCLIP2VisionModel", "resampling_weights"]
+__all__ = ["FGCLIP2PoolingHead", "FGCLIP2VisionModel", "cut_into_patches", "resampling_weights"]

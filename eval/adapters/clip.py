@@ -17,7 +17,7 @@ from modeling_fgclip.text_checks import read_literally
 
 
 def clip_layers(vision: nn.Module, image_processor: Any) -> VisionLayers:
-    """Of transformers' CLIP vision encoder and its subclasses."""
+    """Of transformers' CLIP or SigLIP 2 vision encoder and their subclasses."""
     return VisionLayers(
         vision.encoder.layers,
         vision.post_layernorm,

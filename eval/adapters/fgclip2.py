@@ -8,9 +8,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from eval.adapters.base import Inputs, ModelAdapter, one_grid
+from eval.adapters.base import Inputs, ModelAdapter, VisionLayers, one_grid
+from eval.adapters.clip import clip_layers
 from modeling_fgclip import FGCLIP2Model, FGCLIP2Processor, pack_full_texts
 from modeling_fgclip.image_processing_fgclip2 import IMAGE_INPUTS
+from modeling_fgclip.naflex_vision import cut_into_patches
 
 # By kind of text of the tasks.
 HEADS = {"short": "short", "long": "long", "region": "box"}
@@ -75,6 +77,13 @@ class FGCLIP2Adapter(ModelAdapter):
         filled = boxes[..., 2] > boxes[..., 0]  # padding is zeros
         images = {name: inputs[name] for name in IMAGE_INPUTS}
         return self.model.get_region_features(**images, boxes=boxes, box_mask=filled)
+
+    def vision_layers(self) -> VisionLayers:
+        return clip_layers(self.model.vision_model, self.processor.image_processor)
+
+    def inputs_of_pixels(self, pixel_values: Tensor) -> Inputs:
+        patches = cut_into_patches(pixel_values, self.model.config.vision_config.patch_size)
+        return dict(zip(IMAGE_INPUTS, patches, strict=True))
 
     def settings(self) -> dict[str, Any]:
         images = self.processor.image_processor

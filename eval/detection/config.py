@@ -20,7 +20,7 @@ class DetectorConfig:
     Args:
         image_size: side of the square that every image is padded to, in pixels (640 for B, 896 for L).
         taps: blocks of the encoder after which features are taken, from 0; the last one must be the last block, which
-            runs without attention (MaskCLIP). F-ViT: 3, 5, 7, 11 for B; 6, 10, 14, 23 for L.
+            runs without attention (MaskCLIP; FG-CLIP 2 has a dense head instead). F-ViT: 3, 5, 7, 11 for B; 6, 10, 14, 23 for L.
         channels: of the pyramid and of the heads' convolutions.
         norm: of pyramid and heads. "sync_batch" (F-ViT) needs a GPU; "group" gives the same on any number of processes.
         imagenet_statistics: normalize pixels by ImageNet's mean and deviation, as F-ViT does, not by the encoder's own.

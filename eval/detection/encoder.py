@@ -15,9 +15,9 @@ class FrozenEncoder(nn.Module):
     """Any adapter with dense features as a backbone that never changes: no gradient, always in eval mode.
 
     Args:
-        adapter: of FG-CLIP, CLIP, EVA-CLIP …
-        taps: blocks, from 0, after which features are taken. The last one runs without attention (MaskCLIP), as for the
-            dense map; its tap is what comes before the final norm.
+        adapter: of FG-CLIP, FG-CLIP 2, CLIP, EVA-CLIP …
+        taps: blocks, from 0, after which features are taken. The last one runs without attention (MaskCLIP) where the
+            dense map does; FG-CLIP 2 has a dense head instead. Its tap is what comes before the final norm.
         image_size: side of the images in pixels.
 
     Raises:

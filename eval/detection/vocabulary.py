@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from eval.embed import Embedder
+from eval.prompts import BARE
 from eval.tasks.boxes import class_embeddings
 
 BACKGROUND = "background"
@@ -82,7 +83,8 @@ class Vocabulary:
 
     @classmethod
     def of(cls, names: Sequence[str], embedder: Embedder, base: Sequence[str]) -> Vocabulary:
-        """Embeds the class names in all templates, and "background" as it stands (F-ViT does not learn it).
+        """Embeds the class names in all templates, and "background" as it stands (F-ViT does not learn it), as texts of
+        regions where the model has a head for them (FG-CLIP 2).
 
         Args:
             names: classes. base: names of the classes that training has boxes of.
@@ -90,8 +92,8 @@ class Vocabulary:
         check_names(names, "the vocabulary")
         templates = load_templates()
         filled = [prompts(name, templates) for name in names]
-        classes = class_embeddings(embedder, filled, ["{}"])
-        background = normalize(embedder.texts([BACKGROUND]), dim=-1)
+        classes = class_embeddings(embedder, filled, BARE, "region")
+        background = normalize(embedder.texts([BACKGROUND], "region"), dim=-1)
         known = {prompt_name(name) for name in base}
         is_base = torch.tensor([prompt_name(name) in known for name in names])
         return cls(tuple(names), torch.cat([background, classes]).float(), is_base)

@@ -17,7 +17,7 @@ class EncoderArguments:
     """The frozen encoder and the detector on it."""
 
     model_name_or_path: str = field(
-        metadata={"help": "FG-CLIP, CLIP, or open_clip:NAME[:PRETRAINED] (EVA-CLIP): a folder or a Hub id."}
+        metadata={"help": "FG-CLIP, FG-CLIP 2, CLIP, or open_clip:NAME[:PRETRAINED] (EVA-CLIP): a folder or a Hub id."}
     )
     detector: list[str] | None = field(
         default=None,

@@ -7,8 +7,10 @@ import tests.eval.detection.needs_torchvision  # noqa: F401
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.models.detection.image_list import ImageList
@@ -22,7 +24,8 @@ from eval.detection.proposals import MatchWithFloor, StridedAnchors
 from eval.detection.roi_heads import LevelPooling
 from eval.detection.vocabulary import Vocabulary
 from eval.embed import Embedder
-from tests.conftest import make_tiny_model
+from modeling_fgclip import FGCLIP2Model
+from tests.conftest import make_tiny_fgclip2, make_tiny_model
 
 SETTINGS = {
     "image_size": 64,
@@ -42,15 +45,20 @@ def config(**changes: object) -> DetectorConfig:
     return DetectorConfig.from_dict({**SETTINGS, "taps": [0, 1, 2, 3], **changes})
 
 
-@pytest.fixture
-def adapter(processor):
-    model = make_tiny_model(processor)
+@pytest.fixture(params=["fgclip", "fgclip2"])
+def adapter(request, processor, fgclip2_processor):
+    if request.param == "fgclip2":
+        model, processor = make_tiny_fgclip2(fgclip2_processor), fgclip2_processor
+        torch.nn.init.normal_(model.boxtext_head.weight, std=0.2)  # made as a copy of the head of short texts
+    else:
+        model = make_tiny_model(processor)
     vision = model.vision_model.encoder
-    vision.layers.append(type(vision.layers[0])(model.config.vision_config))  # four blocks, one for each tap
     torch.manual_seed(1)
-    for parameter in vision.layers[-1].parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    return adapter_for(model, processor)
+    while len(vision.layers) < 4:  # one for each tap
+        vision.layers.append(type(vision.layers[0])(model.config.vision_config))
+        for parameter in vision.layers[-1].parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return adapter_for(model.eval(), processor)
 
 
 def make(adapter, **changes: object) -> OpenVocabularyDetector:
@@ -160,8 +168,51 @@ def test_features_of_proposals_are_the_models_region_features(adapter) -> None:
     boxes = torch.tensor([[3.0, 4, 40, 50], [10, 20, 64, 64], [0, 0, 64, 64]])
     _, dense = detector.backbone(pixels)
     classes = detector.roi_heads.classes
-    expected = F.normalize(adapter.model.get_region_features(pixels, boxes[None] / 64)[0], dim=-1) @ classes.T * 75
+    inputs = adapter.inputs_of_pixels(pixels)
+    expected = F.normalize(adapter.encode_regions(inputs, boxes[None] / 64)[0], dim=-1) @ classes.T * 75
     assert_close(detector.roi_heads._encoder_logits(dense, [boxes]), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_taps_are_the_hidden_states_behind_their_blocks(adapter) -> None:
+    """On the grid of the square; the last one is what the final norm takes, of which the dense map is made."""
+    pixels = torch.randn(2, 3, 64, 64)
+    encoder = make(adapter).backbone.encoder
+    taps, dense = encoder(pixels)
+    assert [tuple(tap.shape) for tap in taps] == [(2, 48, 4, 4)] * 4
+    seen = []
+    layers = adapter.vision_layers()
+    hooks = [block.register_forward_hook(lambda module, args, out: seen.append(out)) for block in layers.blocks]
+    adapter.encode_dense(adapter.inputs_of_pixels(pixels))
+    for hook in hooks:
+        hook.remove()
+    for tap, hidden in zip(taps[:3], seen, strict=False):
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        assert torch.equal(tap.flatten(2).transpose(1, 2), hidden[:, -16:])
+    if isinstance(adapter.model, FGCLIP2Model):
+        states = layers.final_norm(taps[3].flatten(2).transpose(1, 2))
+        assert_close(adapter.model.dense_feature_head.dense(states).unflatten(1, (4, 4)), dense)
+
+
+def test_fgclip2s_squares_are_what_its_processor_makes_of_them(fgclip2_processor) -> None:
+    """A picture that already fills its budget: the processor only cuts and normalizes it."""
+    adapter = adapter_for(make_tiny_fgclip2(fgclip2_processor), fgclip2_processor)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    expected = fgclip2_processor(images=Image.fromarray(pixels), max_num_patches=16)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in adapter.vision_layers()[4:])
+    image = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std
+    inputs = adapter.inputs_of_pixels(image[None])
+    assert_close(inputs["pixel_values"], expected["pixel_values"], atol=1e-6, rtol=0)
+    assert inputs["spatial_shapes"].tolist() == expected["spatial_shapes"].tolist() == [[4, 4]]
+    assert inputs["pixel_attention_mask"].all()
+
+
+def test_class_names_are_read_by_the_head_of_regions(fgclip2_processor) -> None:
+    model = make_tiny_fgclip2(fgclip2_processor)
+    torch.nn.init.normal_(model.boxtext_head.weight, std=0.2)
+    embedder = Embedder(adapter_for(model, fgclip2_processor), distributed=False, progress=False)
+    background = Vocabulary.of(NAMES, embedder, NAMES[:2]).embeddings[0]
+    text = fgclip2_processor(text="background", region_text=True)
+    assert_close(background, F.normalize(model.get_text_features(**text)[0], dim=-1))
 
 
 def test_normalizing_first_is_roi_align_of_the_normalized_map(adapter) -> None:
@@ -211,7 +262,7 @@ def test_a_saved_detector_is_the_same_and_knows_its_encoder(adapter, processor, 
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert loaded.roi_heads.vocabulary.is_base.tolist() == [True, True, False]
     with torch.no_grad():
-        adapter.model.visual_projection.weight[0, 0] += 1
+        adapter.vision_layers().final_norm.weight[0] += 1
     with pytest.raises(ValueError, match="another encoder"):
         load_detector(tmp_path, NAMES, adapter)
     with pytest.raises(ValueError, match="holds no detector"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tests.eval.detection.needs_torchvision  # noqa: F401
 
 import json
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,12 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from dataset_scripts.ov_coco import read_detection
-from tests.conftest import make_tiny_model
+from eval.adapters import load_adapter
+from eval.detection.checkpoint import load_detector
+from eval.detection.predict import predict
+from eval.images import ImageFile
+from modeling_fgclip import FGCLIP2Model
+from tests.conftest import make_tiny_fgclip2, make_tiny_model
 from tests.training.detection.runs import DETECTOR, write_data
 from training.detection.augmentation import DetectionAugmentation
 from training.detection.data import DetectionExamples, check_base_boxes
@@ -40,9 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, processor) -> Path:
     return folder
 
 
-def run(folder: Path, output: Path, *changes: str, processes: int = 1, kill_at: int = 0) -> dict[str, torch.Tensor]:
+def run(
+    folder: Path, output: Path, *changes: str, processes: int = 1, kill_at: int = 0, encoder: str = "encoder"
+) -> dict[str, torch.Tensor]:
     arguments = [
-        *("--model_name_or_path", str(folder / "encoder"), "--detector", *DETECTOR),
+        *("--model_name_or_path", str(folder / encoder), "--detector", *DETECTOR),
         *("--annotations", str(folder / "data" / "instances.json"), "--images", str(folder / "data" / "images")),
         *("--classes", str(folder / "data" / "classes.json"), "--output_dir", str(output), "--use_cpu", "True"),
         *("--bf16", "False", "--report_to", "none", "--logging_steps", "1", "--learning_rate", "1e-3"),
@@ -81,6 +89,31 @@ def test_a_killed_run_continues_bit_equal(folder: Path, tmp_path: Path) -> None:
     assert history(tmp_path / "whole") == history(tmp_path / "killed")
     assert len(history(tmp_path / "whole")) == 5
     assert {"loss_objectness", "loss_rpn_box_reg", "loss_class", "loss_box"} < set(history(tmp_path / "whole")[0])
+
+
+def test_fgclip2_carries_a_detector(folder: Path, tmp_path: Path, fgclip2_processor) -> None:
+    """From its checkpoint to detections of a class that training did not know; its weights stay as they were."""
+    config = make_tiny_fgclip2(fgclip2_processor).config
+    config.vision_config.num_hidden_layers = 4
+    model = FGCLIP2Model(config)
+    model.save_pretrained(folder / "fgclip2")
+    fgclip2_processor.save_pretrained(folder / "fgclip2")
+    changes = ("--max_steps", "3", "--per_device_train_batch_size", "4")
+    trained = run(folder, tmp_path / "detector", *changes, encoder="fgclip2")
+    assert not any("encoder" in name for name in trained)
+    losses = [entry["loss"] for entry in history(tmp_path / "detector")]
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses)
+    detector = load_detector(tmp_path / "detector", ["cat", "dog"])
+    assert all(
+        torch.equal(value, detector.backbone.encoder.model.state_dict()[name])
+        for name, value in model.state_dict().items()
+    )
+    (found,) = predict(detector, [ImageFile(folder / "data" / "images" / "0.png")], progress=False)
+    assert len(found["boxes"]) == len(found["scores"])
+    assert set(found["labels"].tolist()) <= {0, 1}
+    with pytest.raises(ValueError, match="another encoder"):
+        load_detector(tmp_path / "detector", ["cat"], load_adapter(str(folder / "encoder")))
 
 
 def test_two_processes_are_one(folder: Path, tmp_path: Path) -> None:
