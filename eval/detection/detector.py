@@ -39,7 +39,7 @@ class OpenVocabularyDetector(GeneralizedRCNN):
         config: see [`DetectorConfig`].
 
     Raises:
-        ValueError: config and encoder do not fit, or text embeddings are of another width than the dense features.
+        ValueError: config and encoder do not fit.
     """
 
     def __init__(self, adapter: ModelAdapter, vocabulary: Vocabulary, config: DetectorConfig):

@@ -48,6 +48,9 @@ def test_a_vocabulary_knows_which_classes_were_trained() -> None:
     assert vocabulary.embeddings.shape[0] == 4
     lengths = vocabulary.embeddings.norm(dim=-1)
     assert ((lengths - 1).abs() < 1e-5).all()
+    for names, message in ((["red", "background"], "embedding of its own"), (["red", "Red"], "twice")):
+        with pytest.raises(ValueError, match=message):
+            Vocabulary.of(names, embedder, base=["red"])
     names = vocabulary.embeddings[1:]
     assert (names @ names.T).argmax(-1).tolist() == [0, 1, 2]
 
