@@ -1,4 +1,4 @@
-"""A folder as the published repositories are: the golden checkpoint with CLIP's tokenizer files."""
+"""Folders as the published repositories are: a golden checkpoint with tokenizer files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 
 def write_published_repository(folder: Path, golden_checkpoint: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
@@ -25,4 +26,16 @@ def write_published_repository(folder: Path, golden_checkpoint: Path, tokenizer:
     (folder / "merges.txt").write_text("#version: 0.2\n")
     settings = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def write_published_fgclip2(folder: Path, golden_checkpoint: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """FG-CLIP 2's: weights, configuration, tokenizer, an image processor's settings, code for transformers 4.57."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(golden_checkpoint / name, folder / name)
+    tokenizer.save_pretrained(folder)
+    Siglip2ImageProcessorPil().save_pretrained(folder)
+    for name in ("configuration_fgclip2.py", "modeling_fgclip2.py"):
+        (folder / name).write_text("raise RuntimeError('the published code ran')\n")
     return folder

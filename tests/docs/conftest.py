@@ -11,14 +11,15 @@ from PIL import Image
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.checkpoint_folder import add_integrations
+from tests.conftest import FIXTURES
 from tests.hub_stand_in import HubStandIn, hub_stand_in
-from tests.published_repository import write_published_repository
+from tests.published_repository import write_published_fgclip2, write_published_repository
 
 from .blocks import ROOT
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory, golden_checkpoint, processor) -> HubStandIn:
+def hub(tmp_path_factory, golden_checkpoint, processor, fgclip2_processor) -> HubStandIn:
     """`user/my-fgclip` as published by us, `qihoo360/fg-clip-base` as it is: CLIP's files and model type."""
     folder = tmp_path_factory.mktemp("docs_hub")
     published, ours = folder / "published", folder / "ours"
@@ -29,6 +30,8 @@ def hub(tmp_path_factory, golden_checkpoint, processor) -> HubStandIn:
     with hub_stand_in() as stand_in:
         stand_in.add("qihoo360/fg-clip-base", published)
         stand_in.add("user/my-fgclip", ours)
+        successor = write_published_fgclip2(folder / "fgclip2", FIXTURES / "tiny_fgclip2", fgclip2_processor.tokenizer)
+        stand_in.add("qihoo360/fg-clip2-base", successor)
         yield stand_in
 
 

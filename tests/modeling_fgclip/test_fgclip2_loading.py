@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 
 from modeling_fgclip import FGCLIP2Config, FGCLIP2Model, FGCLIP2Processor
 from tests.conftest import FIXTURES
+from tests.published_repository import write_published_fgclip2
 
 SCRIPT = """
 import importlib.util, sys, torch
@@ -45,21 +45,11 @@ for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageCla
     logits[auto_class.__name__] = [output.logits_per_image, output.region_embeds]
 torch.save(logits, folder + "/logits.pt")
 """
-REMOTE_CODE = "raise RuntimeError('the published code ran')\n"
 
 
 @pytest.fixture
 def published(fgclip2_processor, tmp_path) -> Path:
-    """As on the Hub: weights, configuration, tokenizer, an image processor's settings, code for transformers 4.57."""
-    folder = tmp_path / "published"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(FIXTURES / "tiny_fgclip2" / name, folder / name)
-    fgclip2_processor.tokenizer.save_pretrained(folder)
-    Siglip2ImageProcessorPil().save_pretrained(folder)
-    for name in ("configuration_fgclip2.py", "modeling_fgclip2.py"):
-        (folder / name).write_text(REMOTE_CODE)
-    return folder
+    return write_published_fgclip2(tmp_path / "published", FIXTURES / "tiny_fgclip2", fgclip2_processor.tokenizer)
 
 
 @pytest.mark.parametrize("trust", [{}, {"trust_remote_code": True}, {"trust_remote_code": False}])
