@@ -46,8 +46,9 @@ def cut_into_patches(pixel_values: torch.Tensor, patch_size: int) -> tuple[torch
     cut = pixel_values.unflatten(3, (columns, patch_size)).unflatten(2, (rows, patch_size))
     patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     mask = torch.ones_like(patches[..., 0], dtype=torch.bool)
-    shape = torch.tensor([rows, columns], device=patches.device)
-    return patches, mask, shape.expand(len(patches), 2)
+    # Sizes of tensors, not numbers, so that an export keeps the batch free.
+    first = patches[:, 0, 0].long()
+    return patches, mask, torch.stack([torch.full_like(first, rows), torch.full_like(first, columns)], dim=1)
 
 
 class FGCLIP2VisionEmbeddings(Siglip2VisionEmbeddings):
