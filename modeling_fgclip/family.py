@@ -19,6 +19,7 @@ from . import (
     pipeline_fgclip,
     processing_fgclip,
     processing_fgclip2,
+    registration,  # noqa: F401  or the Auto class of the tokenizer would ask to run a repository's code
 )
 
 

@@ -150,3 +150,12 @@ def test_loads_without_the_package_and_gives_equal_logits(tiny_fgclip2, fgclip2_
     for name in ("AutoModel", "AutoModelForCausalLM", "AutoModelForZeroShotImageClassification"):
         assert_close(logits[name][0], output.logits_per_image)
         assert_close(logits[name][1], output.region_embeds)
+
+
+def test_whoever_decides_on_a_family_knows_both_by_the_auto_classes():
+    """In a process that has imported nothing else: a command that loads a checkpoint must not ask to run its code."""
+    script = (
+        "import modeling_fgclip.family; from transformers import CONFIG_MAPPING; "
+        "assert {'fgclip', 'fgclip2'} <= set(CONFIG_MAPPING.keys())"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True, timeout=300)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training.detection.arguments import DetectionTrainingArguments, EncoderArguments
+from training.detection.arguments import DetectionTrainingArguments
+from training.detection.options import EncoderArguments
 
 
 def test_half_precision_is_refused(tmp_path) -> None:
