@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eval.arguments import EvalArguments
@@ -14,6 +15,7 @@ from fgclip.fields import add_options
 
 if TYPE_CHECKING:
     from eval.results import Result
+    from eval.tasks.base import Benchmark
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Result]:
@@ -28,7 +30,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
     add_options(parser, EvalArguments, "evaluation")
     args = EvalArguments(**vars(parser.parse_args(arguments)))
     if args.list_tasks:
-        print(described_tasks())
+        from eval.tasks import TASKS
+
+        print(described_tasks(TASKS))
         return {}
     from eval.evaluation import evaluate
 
@@ -46,12 +50,10 @@ def command(arguments: list[str] | None = None) -> None:
             sys.modules["accelerate"].PartialState().destroy_process_group()
 
 
-def described_tasks() -> str:
+def described_tasks(tasks: Mapping[str, type[Benchmark]]) -> str:
     """Every task with its documentation, the files it wants and its options."""
-    from eval.tasks import TASKS
-
     parts = []
-    for name, task in sorted(TASKS.items()):
+    for name, task in sorted(tasks.items()):
         fields = [
             f"{f.name}={','.join(f.default) if isinstance(f.default, tuple) else f.default}"
             for f in dataclasses.fields(task)

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.utils.data import DataLoader, Dataset
 
 from dataset_scripts.atomic import replacing
 from dataset_scripts.progress import progress_bar
@@ -29,6 +27,7 @@ from eval.adapters.base import Inputs, ModelAdapter
 from eval.arguments import PRECISIONS
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
+from eval.loading import prepared_batches
 from eval.together import failing_together
 
 logger = logging.getLogger(__name__)
@@ -52,23 +51,6 @@ def process_state() -> PartialState:
             "the work. On CPUs start with `accelerate launch --cpu --multi_gpu …` or torchrun, and create no PartialState before."
         )
     return state
-
-
-class _Batches(Dataset):
-    """Each item is one whole prepared batch: opening, decoding and resizing happen in the loading workers."""
-
-    def __init__(self, batches: Sequence[Any], prepare: Callable[[Any], Any]):
-        self.batches, self.prepare = batches, prepare
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.prepare(self.batches[index])
-
-
-def _first(items: list[Any]) -> Any:
-    return items[0]
 
 
 class Embedder:
@@ -338,18 +320,7 @@ class Embedder:
                 done[number] = loaded
             self.batches["computed" if number not in done else "cached"] += len(shards[number])
         todo = [batches[i] for number, _ in mine for i in shards[number]]
-        # A worker costs about as much to start as a few batches to load.
-        workers = min(self.num_workers, len(todo) // 4)
-        # Forked, since `prepare` belongs to this object: a spawned worker would need a copy of the model. Apple's Metal does
-        # not survive a fork.
-        forked = "fork" in multiprocessing.get_all_start_methods() and self.device.type != "mps"
-        loader = DataLoader(
-            _Batches(todo, prepare),
-            batch_size=1,
-            collate_fn=_first,
-            num_workers=workers if forked else 0,
-            multiprocessing_context="fork" if forked and workers else None,
-        )
+        loader = prepared_batches(todo, prepare, self.num_workers, self.device)
         stream = iter(
             progress_bar(loader, desc=kind, unit="batch", disable=not self.progress or len(loader) < 2, leave=False)
         )

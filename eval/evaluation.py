@@ -12,7 +12,7 @@ from eval.adapters import load_adapter
 from eval.arguments import EvalArguments, parse_options
 from eval.embed import Embedder, process_state
 from eval.locking import writing_together
-from eval.report import left_out_text, load_run, results_table, write_report
+from eval.report import left_out_text, load_run, renamed, require_one_model, results_table, write_report
 from eval.results import Result, load_result, save_result
 from eval.runner import run_task
 from eval.tasks import Task, make_task
@@ -65,7 +65,7 @@ def _evaluate(
     if args.dry_run:
         return {}
     if args.output:
-        _require_same_model(args, embedder)
+        require_one_model(_results_folder(args), embedder.fingerprint, args.tasks if args.overwrite else ())
     results: dict[str, Result] = {}
     try:
         for name, task in tasks.items():
@@ -92,39 +92,13 @@ def _report(
         return
     print("\n" + results_table(results))
     if args.output:
-        everything = results | _renamed(_results_folder(args), model)  # then those of earlier runs
+        everything = results | renamed(_results_folder(args), model)  # then those of earlier runs
         for path in write_report(everything, Path(args.output), earlier):
             print(f"wrote {path}")
 
 
 def _results_folder(args: EvalArguments) -> Path:
     return Path(args.output) / "results"
-
-
-def _require_same_model(args: EvalArguments, embedder: Embedder) -> None:
-    """One folder holds the results of one model, since its report and its model card speak of one.
-
-    Raises:
-        ValueError: there are results of another, which this run does not overwrite.
-    """
-    folder = _results_folder(args)
-    for file in sorted(folder.glob("*.json")):
-        found = load_result(folder, file.stem).settings
-        if found.get("fingerprint") != embedder.fingerprint and not (args.overwrite and file.stem in args.tasks):
-            raise ValueError(
-                f"{file} was made by other weights, another preprocessing or adapter, or an earlier version (model "
-                f"{found.get('model')!r}). Give another --output, or delete {folder} if its results are no longer wanted."
-            )
-
-
-def _renamed(folder: Path, model: str) -> dict[str, Result]:
-    """All results of a folder under today's name of their model, which may be another than when they were made."""
-    results = load_run(folder.parent)
-    for label, result in results.items():
-        if result.settings["model"] != model:
-            result.settings["model"] = model
-            save_result(result, folder, label)
-    return results
 
 
 def _finished(args: EvalArguments, task: Task, embedder: Embedder, identity: str) -> Result | None:

@@ -23,8 +23,8 @@ class Score:
         count: how many decisions it averages over.
         chance: what a model that guesses would reach, from the real number of candidates of every decision.
         control: the blind control: the same captions, each with the region (or whole) of another image, mean over
-            `control_runs` seeded permutations. What captions alone give away.
-        control_std: standard deviation over those permutations.
+            seeded permutations; of a LLaVA the same questions about other images, once. What texts alone give away.
+        control_std: standard deviation over the permutations; None where there was one.
         low, high: 95 % bootstrap interval, resampling images.
         ties: decisions in which the right answer shares the last counting place; `value + ties / count` is the score
             with ties counted as right, as the published FG-OVD script does.

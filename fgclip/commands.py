@@ -55,6 +55,7 @@ COMMANDS = (
     Command(TRAIN, "ablation", "training.ablation.__main__", "tables 6 and 8 of the paper, over several seeds", resumes=True),
     Command(TRAIN, "publish", "training.publishing", "a run and its model card to the Hub"),
     Command(EVALUATE, "eval", "eval.__main__", "zero-shot benchmarks", function="command", resumes=True),
+    Command(EVALUATE, "llava eval", "eval.llava.__main__", "GQA, POPE, RefCOCO and MMBench of a LLaVA", function="command", resumes=True),
     Command(EVALUATE, "report", "eval.report.__main__", "write the report of a finished evaluation again"),
     Command(EVALUATE, "visualize", "eval.visualize.__main__", "similarity maps, captions of a region, failures"),
     Command(USE, "search", "eval.search.__main__", "embed images and search them by text, image or region"),

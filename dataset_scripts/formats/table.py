@@ -139,3 +139,31 @@ def read_table(path: Path, columns: Sequence[str] = (), encoding: str | None = N
         return
     with fsspec.open(str(path), "rb", compression="infer") as file:
         yield from _separated(open_text(file, encoding), path, columns)
+
+
+def read_quoted_tsv(path: Path) -> Iterator[tuple[str, Any]]:
+    """Place and content of each row of a TSV file as pandas writes it: cells with tabs, line breaks or quotes are quoted.
+
+    A row that is none is a DamagedRecord; behind a quote that is never closed nothing can be read.
+
+    Raises:
+        ValueError: no UTF-8.
+    """
+    with fsspec.open(str(path), "rb", compression="infer") as file:
+        reader = csv.reader(open_text(file), delimiter="\t", strict=True)
+        header: list[str] = []
+        while True:
+            where = f"{path.name}, line {reader.line_num + 1}"
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield where, DamagedRecord(f"{error}; is a quote never closed?")
+                return
+            if not header:
+                header = cells
+            elif len(cells) != len(header):
+                yield where, DamagedRecord(f"{len(cells)} cells under a header of {len(header)}")
+            else:
+                yield where, dict(zip(header, cells, strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from eval.llava.benchmarks import BENCHMARKS
 from eval.results import Result
 from eval.tasks import TASKS, Task
 
@@ -26,17 +27,24 @@ def eval_results(results: Mapping[str, Result]) -> list[EvalResult]:
             entries.append(
                 EvalResult(
                     # A task of one's own may not be registered where its result is reported.
-                    task_type=TASKS.get(result.task, Task).hub_task,
+                    task_type=(TASKS | BENCHMARKS).get(result.task, Task).hub_task,
                     task_name=result.task,
                     dataset_type=label,
                     dataset_name=label,
-                    metric_type="recall" if "_R@" in name else "accuracy",
+                    metric_type=_metric(name),
                     metric_name=name,
                     metric_value=round(100 * score.value, 2),
                     metric_args=settings or None,
                 )
             )
     return entries
+
+
+def _metric(score: str) -> str:
+    if "_R@" in score:
+        return "recall"
+    ending = score.rpartition("_")[2]
+    return ending if ending in ("f1", "precision", "recall") else "accuracy"
 
 
 def model_index_yaml(results: Mapping[str, Result], model_name: str) -> str:

@@ -13,7 +13,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def control_text(score: Score) -> str:
-    return "–" if score.control is None else f"{percent(score.control)} ± {percent(score.control_std)}"
+    if score.control is None:
+        return "–"
+    return percent(score.control) + (f" ± {percent(score.control_std)}" if score.control_std is not None else "")
 
 
 def interval_text(score: Score) -> str:

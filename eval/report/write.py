@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dataset_scripts.atomic import write_text
@@ -10,7 +10,7 @@ from eval.report.content import report
 from eval.report.html import to_html
 from eval.report.markdown import to_markdown
 from eval.report.model_index import model_index_yaml
-from eval.results import Result, load_result, write_results
+from eval.results import Result, load_result, save_result, write_results
 
 
 def load_run(folder: Path) -> dict[str, Result]:
@@ -28,6 +28,33 @@ def load_run(folder: Path) -> dict[str, Result]:
         raise ValueError(
             f"{folder} holds results of several models ({models}); a report speaks of one. Run them apart."
         )
+    return results
+
+
+def require_one_model(folder: Path, fingerprint: str, replaced: Sequence[str] = ()) -> None:
+    """One folder holds the results of one model, since its report and its model card speak of one.
+
+    Args:
+        folder: of results. replaced: labels of results that are about to be replaced.
+    Raises:
+        ValueError: there are results of another.
+    """
+    for file in sorted(folder.glob("*.json")):
+        found = load_result(folder, file.stem).settings
+        if found.get("fingerprint") != fingerprint and file.stem not in replaced:
+            raise ValueError(
+                f"{file} was made by other weights, another preprocessing or adapter, or an earlier version (model "
+                f"{found.get('model')!r}). Give another --output, or delete {folder} if its results are no longer wanted."
+            )
+
+
+def renamed(folder: Path, model: str) -> dict[str, Result]:
+    """All results of a folder under today's name of their model, which may be another than when they were made."""
+    results = load_run(folder.parent)
+    for label, result in results.items():
+        if result.settings["model"] != model:
+            result.settings["model"] = model
+            save_result(result, folder, label)
     return results
 
 

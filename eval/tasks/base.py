@@ -23,15 +23,13 @@ TASKS: dict[str, type[Task]] = {}
 
 
 @dataclasses.dataclass
-class Task(ABC):
-    """One benchmark: knows its files, reads them, and turns embeddings into scores.
+class Benchmark(ABC):
+    """Knows its files and options, and reads them.
 
     A subclass is a dataclass whose fields are its options; unknown options are refused.
 
     Attributes:
-        data: folder below which the task's files are looked for.
-        hub: a data set to read instead, by `datasets.load_dataset`: a Hub repository or a local folder.
-        hub_config, split: its configuration and split.
+        data: folder below which the files are looked for.
     """
 
     name: ClassVar[str]
@@ -39,12 +37,8 @@ class Task(ABC):
     # What the Hub calls such a task, in the results of a model card; most choose among captions or class names.
     hub_task: ClassVar[str] = "zero-shot-image-classification"
     columns: ClassVar[str] = ""  # what `hub` data sets must hold
-    needs_regions: ClassVar[bool] = False  # whether `score` asks for region features
 
     data: Path = Path()
-    hub: str = ""
-    hub_config: str = ""
-    split: str = "test"
 
     @abstractmethod
     def load(self) -> Any:
@@ -54,7 +48,44 @@ class Task(ABC):
             ValueError: files are missing or malformed.
         """
 
-    def check(self, data: Any) -> None:  # noqa: B027, since a task may have nothing to check
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults, for the record; `data` is a place, not a setting."""
+        return {
+            field.name: str(value) if isinstance(value := getattr(self, field.name), Path) else value
+            for field in dataclasses.fields(self)
+            if field.name != "data" and getattr(self, field.name) != field.default
+        }
+
+    def path(self, *candidates: str | Path, what: str) -> Path:
+        """The first candidate (relative to `data`) that exists.
+
+        Raises:
+            ValueError: none does; says what was looked for, what the task wants and where to get it.
+        """
+        tried = [self.data / candidate for candidate in candidates if str(candidate)]
+        for path in tried:
+            if path.exists():
+                return path
+        hub = "\nOr read it from the Hub: option hub=REPOSITORY." if self.columns else ""
+        raise ValueError(f"task {self.name}: no {what}; looked for {', '.join(map(str, tried))}.\n{self.wants}{hub}")
+
+
+@dataclasses.dataclass
+class Task(Benchmark):
+    """A benchmark that is scored from embeddings.
+
+    Attributes:
+        hub: a data set to read instead, by `datasets.load_dataset`: a Hub repository or a local folder.
+        hub_config, split: its configuration and split.
+    """
+
+    needs_regions: ClassVar[bool] = False  # whether `score` asks for region features
+
+    hub: str = ""
+    hub_config: str = ""
+    split: str = "test"
+
+    def check(self, data: Any) -> None:
         """Refuse what no score could be made of, before anything is embedded.
 
         Args:
@@ -70,14 +101,6 @@ class Task(ABC):
     @abstractmethod
     def score(self, embedder: Embedder, data: Any) -> Result:
         """Embed and score what `load` read."""
-
-    def options(self) -> dict[str, Any]:
-        """The options that differ from their defaults, for the record; `data` is a place, not a setting."""
-        return {
-            field.name: str(value) if isinstance(value := getattr(self, field.name), Path) else value
-            for field in dataclasses.fields(self)
-            if field.name != "data" and getattr(self, field.name) != field.default
-        }
 
     def checked(self, embedder: Embedder) -> Any:
         """What `load` reads, once it is known that it makes sense, that the images are there and that the model can do it.
@@ -125,19 +148,6 @@ class Task(ABC):
             if field.name not in sources and not isinstance(getattr(self, field.name), Path)
         }
 
-    def path(self, *candidates: str | Path, what: str) -> Path:
-        """The first candidate (relative to `data`) that exists.
-
-        Raises:
-            ValueError: none does; says what was looked for, what the task wants and where to get it.
-        """
-        tried = [self.data / candidate for candidate in candidates if str(candidate)]
-        for path in tried:
-            if path.exists():
-                return path
-        hub = "\nOr read it from the Hub: option hub=REPOSITORY." if self.columns else ""
-        raise ValueError(f"task {self.name}: no {what}; looked for {', '.join(map(str, tried))}.\n{self.wants}{hub}")
-
     def hub_rows(self, required: Sequence[str]) -> Dataset:
         """The rows of `hub`, map-style; a column "image" as stored, so that reading a row decodes nothing.
 
@@ -175,20 +185,22 @@ def register(task: type[Task]) -> type[Task]:
     return task
 
 
-def make_task(name: str, options: Mapping[str, Any]) -> Task:
-    """A task from its name and options; strings are converted to the fields' types.
+def make_task(name: str, options: Mapping[str, Any], tasks: Mapping[str, type[Benchmark]] = TASKS) -> Any:
+    """A task of a registry from its name and options; strings are converted to the fields' types.
 
     Raises:
         ValueError: an unknown task or option, or a value of the wrong type.
     """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; there are: {', '.join(sorted(TASKS))}.")
-    return build(TASKS[name], options, f"task {name}")
+    if name not in tasks:
+        raise ValueError(f"unknown task {name!r}; there are: {', '.join(sorted(tasks))}.")
+    return build(tasks[name], options, f"task {name}")
 
 
-def check_images(task: Task, images: Sequence[ImageSource], allow_missing: bool) -> int:
+def check_images(task: Benchmark, images: Sequence[ImageSource], allow_missing: bool | None) -> int:
     """Count missing images before anything is computed.
 
+    Args:
+        allow_missing: whether some may be missing; None where the user has no such choice.
     Raises:
         ValueError: some are missing and `allow_missing` is off, or all are.
     """
@@ -198,7 +210,11 @@ def check_images(task: Task, images: Sequence[ImageSource], allow_missing: bool)
         shown = ", ".join(str(image.path) for image in missing[:3])
         raise ValueError(
             f"task {task.name}: {len(missing)} of {total} images are missing (the first: {shown}).\n{task.wants}"
-            + ("" if len(missing) == total else "\nOr pass --allow_missing to compute on the rest.")
+            + (
+                ""
+                if len(missing) == total or allow_missing is None
+                else "\nOr pass --allow_missing to compute on the rest."
+            )
         )
     return len(missing)
 

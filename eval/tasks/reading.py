@@ -14,11 +14,11 @@ from dataset_scripts.formats import files
 from dataset_scripts.report import Report
 from dataset_scripts.units import UnitCheck
 from eval.images import Boxes
-from eval.tasks.base import Task
+from eval.tasks.base import Benchmark, Task
 
 
 @contextlib.contextmanager
-def at(task: Task, place: str, complaint: str = "malformed") -> Iterator[None]:
+def at(task: Benchmark, place: str, complaint: str = "malformed") -> Iterator[None]:
     """Errors inside say where: `place` names the file and the line or entry.
 
     Raises:
@@ -32,7 +32,7 @@ def at(task: Task, place: str, complaint: str = "malformed") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shared_reader(task: Task) -> Iterator[Report]:
+def shared_reader(task: Benchmark) -> Iterator[Report]:
     """The report for a reader of `dataset_scripts.formats`, which stops at the first fault.
 
     Raises:
@@ -44,7 +44,7 @@ def shared_reader(task: Task) -> Iterator[Report]:
         raise ValueError(f"task {task.name}: {error}.\n{task.wants}") from None
 
 
-def read_json(task: Task, file: Path) -> Any:
+def read_json(task: Benchmark, file: Path) -> Any:
     """A JSON file.
 
     Raises:
@@ -54,7 +54,7 @@ def read_json(task: Task, file: Path) -> Any:
         return files.read_json(file)
 
 
-def json_lines(task: Task, file: Path) -> Iterator[tuple[str, Any]]:
+def json_lines(task: Benchmark, file: Path) -> Iterator[tuple[str, Any]]:
     """The lines of a JSON Lines file that are not empty.
 
     Yields:
@@ -122,7 +122,7 @@ def xywh_of(value: Any) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def require_subsets(task: Task, wanted: Sequence[str], known: Sequence[str]) -> None:
+def require_subsets(task: Benchmark, wanted: Sequence[str], known: Sequence[str]) -> None:
     """Check the option `subsets`.
 
     Raises:
