@@ -253,7 +253,7 @@ def test_one_and_two_processes_give_the_same_numbers(tiny_checkpoint, record_fol
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("architecture: FG-CLIP") == 1  # one process speaks
