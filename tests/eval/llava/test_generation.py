@@ -219,7 +219,10 @@ def test_mmbenchs_server_file_is_written_by_a_run(llava_folder, benchmarks: Path
         (["--model", "m", "--tasks", "gqa"], "--output is needed"),
         (["--tasks", "gqa", "pope", "--answers", "a.jsonl"], "one file a task"),
         (["--tasks", "vqa", "--answers", "a.jsonl"], "unknown task 'vqa'; there are: gqa, mmbench, pope, refcoco"),
-        (["--tasks", "gqa", "--answers", "a.jsonl", "--task_options", "gqa.subset=x"], "task gqa has no subset; there are"),
+        (
+            ["--tasks", "gqa", "--answers", "a.jsonl", "--task_options", "gqa.subset=x"],
+            "task gqa has no subset; there are",
+        ),
         (["--tasks", "gqa", "--answers", "a.jsonl", "--limit", "0"], "--limit must be at least 1"),
         (["--tasks", "gqa", "--model", "m", "--output", "o", "--control_questions", "-1"], "must not be negative"),
     ],
