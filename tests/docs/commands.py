@@ -25,6 +25,7 @@ from .blocks import ROOT
 OTHERS = {"docker", "pre-commit", "tensorboard"}
 # Modules of others.
 _MODULES = {"pip", "pytest", "venv"}
+_VARIABLE = re.compile(r"\$\w+")  # of a loop
 _SETTING = re.compile(r"[A-Z_]+=\S*")
 # What a machine without a GPU needs so that transformers takes a training's settings.
 WITHOUT_GPU = ("--use_cpu", "--tf32", "False")
@@ -71,18 +72,22 @@ def nothing_runs() -> Iterator[None]:
 
 
 def command_lines(code: str) -> list[list[str]]:
-    """The words of each command of a shell block, without comments, redirections and settings of the environment."""
+    """The words of each command of a shell block, without comments, redirections, loops and settings of the environment."""
     found = []
     for line in code.replace("\\\n", " ").splitlines():
-        for part in re.split(r"\s(?:&&|\|)\s", line):
-            words = shlex.split(part, comments=True)
-            while words and _SETTING.fullmatch(words[0]):
-                words.pop(0)
-            if ">" in words:
-                words = words[: words.index(">")]
-            if words:
-                found.append(words)
-    return found
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&<>")
+        lexer.whitespace_split = True
+        command: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";|&"):
+                found.append(command)
+                command = []
+            elif word == "do" or (_SETTING.fullmatch(word) and not command):
+                continue
+            else:
+                command.append(_VARIABLE.sub("1", word))
+    cut = [words[: next((i for i, word in enumerate(words) if set(word) <= set("<>")), None)] for words in found]
+    return [words for words in cut if words and words[0] not in ("for", "done")]
 
 
 def check(words: list[str]) -> None:
