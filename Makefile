@@ -3,16 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCHVISION_VENV ?= .venv-torchvision
+SPACES_VENV ?= .venv-spaces
+OLDEST_TRANSFORMERS ?= .oldest-transformers
 OUTPUT ?= outputs/quickstart
+# For pytest: make test PYTEST_ARGS="-k tokenizer"
+PYTEST_ARGS ?=
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision wheel lint format docs clean
+.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision test-spaces wheel lint format docs clean
 
 help:
 	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
 	@echo "make quickstart-fgclip2  the same with a small FG-CLIP 2"
 	@echo "make test        the fast tests"
-	@echo "make test-all    the slow ones too"
+	@echo "make test-all    the slow ones too, and those that need an extra"
 	@echo "make test-torchvision  detection and the adapters that need torchvision, in an environment of their own"
+	@echo "make test-spaces  the demos, in an environment of their own"
 	@echo "make wheel       builds the wheel and runs its commands in an environment of their own (about two minutes)"
 	@echo "make lint        ruff check and format check"
 	@echo "make format      ruff format and safe fixes"
@@ -22,8 +28,17 @@ help:
 # Re-installed only when the requirements change.
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
+
+# Every extra that the pinned versions allow.
+$(VENV)/.installed-all: $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt \
+		-e ".[dev,deepspeed,docs,export,llava,quantize,ray,search,sentence-transformers,serve]"
+	@touch $@
+
+$(OLDEST_TRANSFORMERS): $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target $@ transformers==5.17.0 huggingface_hub==1.33.0
 
 install: $(VENV)/.installed
 
@@ -34,22 +49,31 @@ quickstart-fgclip2: install
 	$(BIN)/python -m training.quickstart --output $(OUTPUT)-fgclip2 --family fgclip2
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: install
-	$(BIN)/python -m pytest -m "slow or not slow"
+test-all: $(VENV)/.installed-all $(OLDEST_TRANSFORMERS)
+	FGCLIP_OLDEST_TRANSFORMERS=$(abspath $(OLDEST_TRANSFORMERS)) $(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 # Of its own: PyPI's torchvision is the CUDA build, which breaks the pinned CPU torch.
 $(TORCHVISION_VENV)/.installed: setup.cfg
 	$(PYTHON) -m venv $(TORCHVISION_VENV)
-	$(TORCHVISION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1
-	$(TORCHVISION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e ".[detection,open_clip,figures]" "transformers==5.23.*" pytest
+	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) torch==2.14.1 torchvision==0.29.1
+	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) -e ".[detection,open_clip,figures]" "transformers==5.23.*" pytest
 	@touch $@
 
 test-torchvision: $(TORCHVISION_VENV)/.installed
 	FGCLIP_REQUIRE_TORCHVISION=1 $(TORCHVISION_VENV)/bin/python -m pytest -m "slow or not slow" \
-		tests/eval/detection tests/training/detection tests/eval/test_adapters.py
+		tests/eval/detection tests/training/detection tests/eval/test_adapters.py $(PYTEST_ARGS)
+
+# Of its own: gradio needs an older Pillow than constraints.txt pins.
+$(SPACES_VENV)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(SPACES_VENV)
+	$(SPACES_VENV)/bin/python $(PIP_INSTALL) -e ".[spaces]" \
+		$$(grep -E "^(torch|transformers|huggingface_hub)==" constraints.txt) pytest
+	@touch $@
+
+test-spaces: $(SPACES_VENV)/.installed
+	$(SPACES_VENV)/bin/python -m pytest -m "slow or not slow" tests/spaces --ignore tests/spaces/api $(PYTEST_ARGS)
 
 # The requirements are this environment's; .ci/wheel alone installs them anew.
 wheel: install
@@ -68,4 +92,4 @@ docs: install
 	$(BIN)/python docs/api.py outputs/docs
 
 clean:
-	rm -rf $(VENV) $(TORCHVISION_VENV) .pytest_cache .ruff_cache *.egg-info outputs
+	rm -rf $(VENV) $(TORCHVISION_VENV) $(SPACES_VENV) $(OLDEST_TRANSFORMERS) .pytest_cache .ruff_cache *.egg-info outputs
