@@ -2,6 +2,7 @@
 
 python -m training.plan --stage 1 --model b16 --devices 64 --device H100
 python -m training.plan --stage 2 --model l14-336 --devices 8 --device H100 --images-per-second 300 --price 2.5
+python -m training.plan --stage 2 --model fgclip2-base --devices 8 --device H100 --checkpointing blocks --patches 576
 
 Counted are the parts described in docs/scale.md. Hours come from the measured images a second of a device where
 they are given, and otherwise from a share of its data sheet's FLOPs (--mfu), which is an assumption.
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 
 from fgclip.command_line import Parser, run_command
 
-from .architectures import ARCHITECTURES
-from .planning.communication import STRATEGIES
+from .architectures import ARCHITECTURES, FGCLIP2_ARCHITECTURES
+from .planning.communication import CHECKPOINTING, STRATEGIES
 from .planning.devices import DEVICES
 
 
@@ -27,12 +28,13 @@ def _format(value: float | str) -> str:
 def main(given: Sequence[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
-    parser.add_argument("--model", choices=ARCHITECTURES, required=True)
+    parser.add_argument("--model", choices=(*ARCHITECTURES, *FGCLIP2_ARCHITECTURES), required=True)
     parser.add_argument("--devices", type=int, required=True, help="number of accelerators")
     parser.add_argument("--device", required=True, help=f"one of {', '.join(DEVICES)}")
     parser.add_argument("--strategy", choices=STRATEGIES, default="ddp")
     parser.add_argument("--batch", type=int, help="images a device (default: published, 384 and 512)")
-    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="gradient checkpointing")
+    parser.add_argument("--patches", type=int, help="of an image, for FG-CLIP 2 (default: 1024, the largest budget)")
     parser.add_argument("--images-per-second", type=float, help="measured, of one device")
     parser.add_argument("--mfu", type=float, default=0.4, help="assumed where nothing was measured (default: 0.4)")
     parser.add_argument("--price", type=float, help="of a device hour, in any currency")

@@ -42,6 +42,8 @@ TERM = Term(
     _loss,
     "logit_scale_hardneg",
     frozenset({"texts", "regions"}),
-    # Besides, the rewrites there are, of which no batch knows the number beforehand.
-    (Exchange("regions with rewrites", "regions", gathered=("regions", "texts"), regional=True),),
+    (
+        Exchange("regions with rewrites", "hard regions", gathered=("regions", "texts"), regional=True, ragged=True),
+        Exchange("rewrites", "rewrites", gathered=("texts",), regional=True, ragged=True, mean=False),
+    ),
 )

@@ -13,6 +13,9 @@ from training.data.collator import NO_TEXT
 # `bias` is that of the logits, which FG-CLIP 2 has.
 NEEDS = frozenset({"texts", "regions", "crops", "teacher", "bias"})
 
+# Of what ranks exchange: images, places for regions, regions with hard negatives, and these negatives.
+ROWS = ("images", "regions", "hard regions", "rewrites")
+
 
 @dataclass
 class StepOutput(FGCLIPOutput):
@@ -73,10 +76,12 @@ class Exchange:
 
     Args:
         name: of the pairs.
-        rows: `images` or `regions`: how many pairs a rank has places for.
+        rows: of `ROWS`: how many pairs a rank has, or has places for.
         gathered: embeddings that are gathered with their gradient.
         constant: embeddings that are gathered without.
         regional: whether nothing is gathered where negatives come from one rank.
+        ragged: whether ranks gather as many rows as they have, and their number instead of a mask.
+        mean: whether the number of pairs is summed over the ranks.
     """
 
     name: str
@@ -84,6 +89,12 @@ class Exchange:
     gathered: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
     regional: bool = False
+    ragged: bool = False
+    mean: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rows not in ROWS:
+            raise ValueError(f"The exchange {self.name!r} is of {self.rows!r}; there are {', '.join(ROWS)}.")
 
 
 @dataclass(frozen=True)

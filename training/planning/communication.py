@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modeling_fgclip import FGCLIPConfig
     from training.losses.term import Exchange
     from training.objective import Objective
 
 STRATEGIES = ("ddp", "zero2", "fsdp2")
+CHECKPOINTING = ("none", "selective", "blocks")
 
 FLOAT32, BFLOAT16, INT64, BOOL = 4, 2, 8, 1
 
@@ -35,31 +35,39 @@ class Collective:
         return passes * self.size * (ranks - 1) / ranks
 
 
-def embedding_collectives(
-    config: FGCLIPConfig, images: int, max_regions: int, objective: Objective, ranks: int
-) -> list[Collective]:
-    """Those of the losses, for `images` a rank with `max_regions` places for regions each.
+def embedding_collectives(width: int, rows: dict[str, int], objective: Objective, ranks: int) -> list[Collective]:
+    """Those of the losses.
 
     Embeddings are gathered in float32, and their gradients go back to their ranks by a reduce-scatter of the same size.
+
+    Args:
+        width: of an embedding.
+        rows: of each kind (`Exchange.rows`), of a rank; of ragged ones those of the rank that has most.
+        objective: whose terms say what they exchange.
+        ranks: how many there are.
     """
     if ranks == 1:
         return []
     collectives = []
     for term in objective.terms:
         for exchange in term.exchanges:
-            pairs = images * (max_regions if exchange.rows == "regions" else 1)
             over_ranks = objective.regional_over_ranks or not exchange.regional
-            collectives += _exchanged(exchange, pairs, config.projection_dim, ranks, over_ranks)
+            collectives += _exchanged(exchange, rows[exchange.rows], width, ranks, over_ranks)
     return collectives
 
 
 def _exchanged(exchange: Exchange, pairs: int, width: int, ranks: int, over_ranks: bool) -> list[Collective]:
     name, embeddings = exchange.name, ranks * pairs * width * FLOAT32
-    collectives = [Collective("all_reduce", f"number of {name}", INT64)]
+    collectives = [Collective("all_reduce", f"number of {name}", INT64)] if exchange.mean else []
     if exchange.gathered and over_ranks:
-        collectives.append(Collective("all_gather", f"{name}: mask", ranks * pairs * BOOL))
-        for kind in ("all_gather", "reduce_scatter"):
-            collectives += [Collective(kind, f"{name}: {side}", embeddings) for side in exchange.gathered]
+        for side in exchange.gathered:
+            collectives += [
+                Collective(kind, f"{name}: {side}", embeddings) for kind in ("all_gather", "reduce_scatter")
+            ]
+            if exchange.ragged:
+                collectives.append(Collective("all_gather", f"{name}: rows of {side}", ranks * INT64))
+        if not exchange.ragged:
+            collectives.append(Collective("all_gather", f"{name}: mask", ranks * pairs * BOOL))
     return collectives + [Collective("all_gather", f"{name}: {side}", embeddings) for side in exchange.constant]
 
 

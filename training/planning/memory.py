@@ -1,36 +1,33 @@
-"""Memory of a device in a training step: weights and their state, what the backward pass keeps, similarities."""
+"""Memory of a device in a training step: weights and their state, and what the backward pass needs.
 
-from __future__ import annotations
+Tests compare it with what a step holds on a simulated device (`tests/training/planning/test_simulated_step.py`).
+"""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from .communication import BFLOAT16, FLOAT32
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
 
-if TYPE_CHECKING:
-    from transformers import CLIPTextConfig, CLIPVisionConfig
+from modeling_fgclip import FGCLIP2Config, FGCLIPConfig
+from modeling_fgclip.family import family_of
 
-    from modeling_fgclip import FGCLIPConfig
+from .communication import BFLOAT16, CHECKPOINTING, FLOAT32
 
 LengthGroups = Iterable[tuple[int, int]]
 
 
-def parameter_count(config: FGCLIPConfig) -> int:
-    """Parameters of [`FGCLIPModel`], both tables of long positions and the three temperatures included."""
-    vision, text = config.vision_config, config.text_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    embeddings = vision.hidden_size * (vision.num_channels * vision.patch_size**2 + 1 + patches + 1)
-    positions = text.max_position_embeddings + 2 * text.max_long_position_embeddings
-    embeddings += text.hidden_size * (text.vocab_size + positions)
-    norms = 2 * 2 * vision.hidden_size + 2 * text.hidden_size
-    projections = config.projection_dim * (vision.hidden_size + 2 * text.hidden_size)
-    return embeddings + norms + projections + _blocks(vision) + _blocks(text) + 3
+def model_of(config: PreTrainedConfig) -> nn.Module:
+    """The model without memory for its weights."""
+    with torch.device("meta"):
+        return family_of(config).model(config)
 
 
-def _blocks(encoder: CLIPTextConfig | CLIPVisionConfig) -> int:
-    width, inner = encoder.hidden_size, encoder.intermediate_size
-    attention = 4 * width * (width + 1)
-    return encoder.num_hidden_layers * (attention + 2 * width * inner + inner + width + 4 * width)
+def parameter_count(config: PreTrainedConfig, but: tuple[str, ...] = ()) -> int:
+    """Parameters of a model, without those whose names begin with one of `but`."""
+    named = model_of(config).named_parameters()
+    return sum(parameter.numel() for name, parameter in named if not name.startswith(but))
 
 
 def state_bytes(parameters: int, strategy: str, ranks: int) -> dict[str, float]:
@@ -58,29 +55,84 @@ def state_bytes(parameters: int, strategy: str, ranks: int) -> dict[str, float]:
     return states
 
 
-def token_bytes(encoder: CLIPTextConfig | CLIPVisionConfig, half: bool) -> int:
-    """Bytes that a block keeps of a token for its backward pass.
+@dataclass(frozen=True)
+class Encoder:
+    """What an encoder keeps for its backward pass.
 
-    The inputs of the two norms and what leaves them; queries, keys, values and what attention makes of them; before,
-    inside and after the activation function. Under bfloat16 autocast the norms and the sums between blocks stay in
-    float32, and each linear layer keeps a bfloat16 copy of its own: three of what leaves the first norm.
+    Args:
+        blocks: that work on all tokens.
+        tokens: of a batch, all rows together.
+        width, inner: of the tokens, and inside the MLP.
+        inner_copies: of what the MLP has inside: 2 with GELU, before and after it; 3 with CLIP's quick GELU.
+        ends: bytes beside the blocks: of a last block that is computed in part, of heads. They are never checkpointed.
     """
-    width, inner = encoder.hidden_size, encoder.intermediate_size
-    if half:
-        return 2 * width * FLOAT32 + BFLOAT16 * (8 * width + 3 * inner)
-    return 2 * width * FLOAT32 + FLOAT32 * (6 * width + 3 * inner)
+
+    blocks: int
+    tokens: int
+    width: int
+    inner: int
+    inner_copies: int
+    ends: float
+
+    def block_bytes(self, half: bool, checkpointing: str = "none") -> float:
+        """Bytes kept of a block.
+
+        The inputs of the two norms and what leaves them; queries, keys, values and what attention makes of them; before,
+        inside and after the activation function. Under bfloat16 autocast the norms and the sums between blocks stay in
+        float32, and each linear layer keeps a bfloat16 copy of its own: three of what leaves the first norm. Selective
+        checkpointing keeps the block's input, the four and what the output projection makes of them; whole blocks keep
+        their input.
+        """
+        linear = BFLOAT16 if half else FLOAT32
+        if checkpointing == "blocks":
+            numbers = FLOAT32 * self.width
+        elif checkpointing == "selective":
+            numbers = FLOAT32 * self.width + linear * 5 * self.width
+        else:
+            copies = 8 if half else 6
+            numbers = 2 * self.width * FLOAT32 + linear * (copies * self.width + self.inner_copies * self.inner)
+        return self.tokens * numbers
+
+    def gradient_bytes(self, half: bool) -> float:
+        """Bytes of gradients at a time inside a block: of what leaves it, and around the activation function."""
+        linear = BFLOAT16 if half else FLOAT32
+        return self.tokens * (FLOAT32 * self.width + linear * (self.width + 2 * self.inner))
+
+    def kept(self, half: bool, checkpointing: str) -> float:
+        return self.blocks * self.block_bytes(half, checkpointing) + self.ends
 
 
-def activation_bytes(
+def peak_bytes(encoders: Sequence[Encoder], half: bool, checkpointing: str) -> float:
+    """The most that a backward pass holds at a time, gradients of weights left out.
+
+    Args:
+        encoders: in the order of the forward pass.
+        half: bfloat16 autocast.
+        checkpointing: of `CHECKPOINTING`.
+    """
+    if checkpointing not in CHECKPOINTING:
+        raise ValueError(f"Received the checkpointing {checkpointing!r}; there are {', '.join(CHECKPOINTING)}.")
+    held = peak = sum(encoder.kept(half, checkpointing) for encoder in encoders)
+    if checkpointing == "none":
+        return peak
+    for encoder in reversed(encoders):
+        # A block at a time is computed again, after the ends behind it are done with.
+        held -= encoder.ends
+        again = encoder.block_bytes(half) - encoder.block_bytes(half, checkpointing)
+        peak = max(peak, held + again + encoder.gradient_bytes(half))
+        held -= encoder.blocks * encoder.block_bytes(half, checkpointing)
+    return peak
+
+
+def fgclip_encoders(
     config: FGCLIPConfig,
     images: int,
     image_patches: int,
     length_groups: LengthGroups,
     regions: bool,
     half: bool = True,
-    checkpointing: bool = False,
-) -> float:
-    """Bytes kept between forward and backward, to within some per cent.
+) -> list[Encoder]:
+    """FG-CLIP's two, whose last blocks are computed in part.
 
     Args:
         images: of a batch on this device.
@@ -88,21 +140,53 @@ def activation_bytes(
         length_groups: (texts, tokens of each) pairs.
         regions: whether dense features are formed.
         half: bfloat16 autocast.
-        checkpointing: blocks keep their input alone and are computed again, one at a time.
     """
-    vision, text = config.vision_config, config.text_config
-    image_tokens = images * (image_patches + 1)
-    text_tokens = sum(texts * length for texts, length in length_groups)
-    total = 0.0
-    for encoder, tokens in ((vision, image_tokens), (text, text_tokens)):
-        a_block = tokens * token_bytes(encoder, half)
-        blocks = encoder.num_hidden_layers - 1
-        total += (blocks * tokens * encoder.hidden_size * FLOAT32 + a_block) if checkpointing else blocks * a_block
+    linear = BFLOAT16 if half else FLOAT32
+    encoders = []
+    texts = sum(count * length for count, length in length_groups)
+    for part, tokens in ((config.vision_config, images * (image_patches + 1)), (config.text_config, texts)):
+        width, inner = part.hidden_size, part.intermediate_size
         # Of the last block: the norm, keys and values of all tokens.
-        total += tokens * encoder.hidden_size * (FLOAT32 + (4 * BFLOAT16 if half else 3 * FLOAT32))
+        ends = tokens * width * (FLOAT32 + (4 * linear if half else 3 * linear))
+        if part is config.vision_config:
+            # Before the first block: pixels, the norm.
+            ends += images * image_patches * linear * part.num_channels * part.patch_size**2
+            ends += tokens * width * FLOAT32
+            if regions:
+                # The last block once more without queries and keys.
+                dense = 2 * width * FLOAT32 + linear * (4 * width + 3 * inner + config.projection_dim)
+                ends += images * image_patches * dense
+        encoders.append(Encoder(part.num_hidden_layers - 1, tokens, width, inner, 3, ends))
+    return encoders
+
+
+def fgclip2_encoders(
+    config: FGCLIP2Config,
+    images: int,
+    image_patches: int,
+    length_groups: LengthGroups,
+    regions: bool,
+    half: bool = True,
+) -> list[Encoder]:
+    """FG-CLIP 2's: an image's blocks are all whole and pooled by attention, and so are dense features.
+
+    Args:
+        image_patches: of each image, padding included.
+        length_groups: (rows, tokens of each) pairs, at full length.
+        images, regions, half: as of `fgclip_encoders`.
+    """
+    linear = BFLOAT16 if half else FLOAT32
+    patches, rows = images * image_patches, sum(count * length for count, length in length_groups)
+    vision, text = config.vision_config, config.text_config
+    width, inner = vision.hidden_size, vision.intermediate_size
+    # The last norm's input; the pooling head's keys and values.
+    ends = patches * width * (FLOAT32 + (3 if half else 2) * linear)
     if regions:
-        # The last block once more without queries and keys.
-        width, inner, linear = vision.hidden_size, vision.intermediate_size, BFLOAT16 if half else FLOAT32
-        dense = 2 * width * FLOAT32 + linear * (4 * width + 3 * inner + config.projection_dim)
-        total += images * image_patches * dense
-    return total
+        # A head with queries, too, in which attention is normed and goes through an MLP.
+        norm = 2 * FLOAT32 * width
+        ends += patches * (norm + linear * ((8 if half else 5) * width + 2 * inner))
+    text_ends = rows * text.hidden_size * (FLOAT32 + (4 if half else 3) * linear)
+    return [
+        Encoder(vision.num_hidden_layers, patches, width, inner, 2, ends),
+        Encoder(text.num_hidden_layers - 1, rows, text.hidden_size, text.intermediate_size, 2, text_ends),
+    ]

@@ -6,18 +6,21 @@ they are given, and otherwise from a share of its data sheet's FLOPs, which is a
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedConfig
 
 from training.architectures import architecture
+from training.family import training_family
 from training.losses.contrastive import MAX_LOGITS
-from training.objective import Objective, parse_losses
-from training.options import STAGE1_LOSSES, STAGE2_LOSSES
 
 from .communication import STRATEGIES, Collective, embedding_collectives, gradient_collectives
 from .devices import DEVICES, find_device
-from .flops import step_flops
-from .memory import activation_bytes, parameter_count, state_bytes
+from .families import Groups, PlannedFamily, Texts, planned_family
+from .memory import parameter_count, peak_bytes, state_bytes
 
 MAX_REGIONS = 4
+NEGATIVES = 10
 
 
 @dataclass(frozen=True)
@@ -27,30 +30,28 @@ class StageData:
     Args:
         images: seen in the one epoch.
         batch: images a device and step, as published.
-        long_tokens, short_tokens, phrase_tokens: means over the texts of a kind.
+        long_tokens, short_tokens, phrase_tokens: means over the texts of a kind, of FG-CLIP.
         regions: phrases an image.
         hard_texts: texts an image that only the hard loss needs: ten for each region with negatives.
     """
 
     images: float
     batch: int
-    objective: Objective
     long_tokens: int = 120
     short_tokens: int = 16
     phrase_tokens: int = 12
     regions: float = 0.0
     hard_texts: float = 0.0
 
-    def length_groups(self, images: int) -> list[tuple[int, int]]:
+    def texts(self, images: int) -> Texts:
         phrases = round(images * (self.regions + self.hard_texts))
-        groups = [(images, self.short_tokens), (images, self.long_tokens), (phrases, self.phrase_tokens)]
-        return [group for group in groups if group[0]]
+        return Texts(images, phrases, self.short_tokens, self.long_tokens, self.phrase_tokens)
 
 
 STAGES = {
-    1: StageData(images=1.6e9, batch=384, objective=Objective(parse_losses(STAGE1_LOSSES))),
+    1: StageData(images=1.6e9, batch=384),
     # 40 M boxes and, for one in four of them, ten negatives.
-    2: StageData(12e6, 512, Objective(parse_losses(STAGE2_LOSSES)), regions=40 / 12, hard_texts=10 * 10 / 12),
+    2: StageData(images=12e6, batch=512, regions=40 / 12, hard_texts=NEGATIVES * 10 / 12),
 }
 
 
@@ -64,7 +65,8 @@ class Plan:
     device: str
     strategy: str = "ddp"
     batch: int | None = None
-    checkpointing: bool = False
+    checkpointing: str = "none"
+    patches: int | None = None
     images_per_second: float | None = None
     mfu: float = 0.4
     price: float | None = None
@@ -82,6 +84,7 @@ class Plan:
         for name in (
             "devices",
             "batch",
+            "patches",
             "images_per_second",
             "price",
             "image_bytes",
@@ -91,6 +94,9 @@ class Plan:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}.")
+        if self.patches is not None and self.family.fixed_patches:
+            patches = self.family.patches(self.config)
+            raise ValueError(f"Received patches={self.patches} for {self.model}, whose images all have {patches}.")
         if not 0 < self.mfu <= 1:
             raise ValueError(f"mfu is a share of the device's peak between 0 and 1, got {self.mfu}.")
 
@@ -102,11 +108,39 @@ class Plan:
     def steps(self) -> int:
         return math.floor(STAGES[self.stage].images / (self.images_a_device * self.devices))
 
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        return architecture(self.model)
+
+    @cached_property
+    def family(self) -> PlannedFamily:
+        return planned_family(self.config)
+
+    @property
+    def image_patches(self) -> int:
+        return self.patches or self.family.patches(self.config)
+
+    @cached_property
+    def trained(self) -> int:
+        """Parameters that a loss of the stage reaches."""
+        needs = self.family.objective(self.stage).needs
+        return parameter_count(self.config, but=training_family(self.config).unused(needs))
+
+    def length_groups(self) -> Groups:
+        return self.family.length_groups(self.config, STAGES[self.stage].texts(self.images_a_device))
+
     def flops(self) -> int:
         """Model FLOPs of a device and step."""
-        config, stage, images = architecture(self.model), STAGES[self.stage], self.images_a_device
-        regions = round(images * stage.regions) if stage.regions else None
-        return step_flops(config, images, self._patches(), stage.length_groups(images), regions)
+        stage, images = STAGES[self.stage], self.images_a_device
+        texts = stage.texts(images)
+        return self.family.step_flops(
+            self.config,
+            images,
+            self.image_patches,
+            self.length_groups(),
+            2 * texts.images + texts.phrases,
+            stage.regions or None,
+        )
 
     def rate(self) -> float:
         """Images a second and device."""
@@ -119,18 +153,14 @@ class Plan:
 
     def memory(self) -> dict[str, float]:
         """Bytes a device, by what they are for."""
-        config, stage, images = architecture(self.model), STAGES[self.stage], self.images_a_device
+        stage, images = STAGES[self.stage], self.images_a_device
         pairs = images * (MAX_REGIONS if stage.regions else 1)
+        encoders = self.family.encoders(
+            self.config, images, self.image_patches, self.length_groups(), bool(stage.regions)
+        )
         return {
-            **state_bytes(parameter_count(config), self.strategy, self.devices),
-            "activations": activation_bytes(
-                config,
-                images,
-                self._patches(),
-                stage.length_groups(images),
-                bool(stage.regions),
-                checkpointing=self.checkpointing,
-            ),
+            **state_bytes(self.trained, self.strategy, self.devices),
+            "activations": peak_bytes(encoders, True, self.checkpointing),
             # Three matrices at a time: logits, their masked copy, a gradient.
             "similarities": 3 * 4 * min(pairs * pairs * self.devices, MAX_LOGITS),
             "gathered embeddings": sum(c.size for c in self.collectives()[0] if c.kind == "all_gather"),
@@ -138,13 +168,19 @@ class Plan:
 
     def collectives(self) -> tuple[list[Collective], list[Collective]]:
         """Those of embeddings, and those of gradients and weights, of a step."""
-        config, stage = architecture(self.model), STAGES[self.stage]
-        embeddings = embedding_collectives(config, self.images_a_device, MAX_REGIONS, stage.objective, self.devices)
-        return embeddings, gradient_collectives(parameter_count(config), self.strategy, self.devices)
-
-    def _patches(self) -> int:
-        vision = architecture(self.model).vision_config
-        return (vision.image_size // vision.patch_size) ** 2
+        images, stage = self.images_a_device, STAGES[self.stage]
+        embeddings = embedding_collectives(
+            self.family.width(self.config),
+            {
+                "images": images,
+                "regions": images * MAX_REGIONS,
+                "hard regions": round(images * stage.hard_texts / NEGATIVES),
+                "rewrites": round(images * stage.hard_texts),
+            },
+            self.family.objective(self.stage),
+            self.devices,
+        )
+        return embeddings, gradient_collectives(self.trained, self.strategy, self.devices)
 
     def summary(self) -> dict[str, dict[str, float | str]]:
         """Everything, by topic; numbers in the units their names tell."""
@@ -177,8 +213,9 @@ class Plan:
                 "images": stage.images,
                 "global batch": self.images_a_device * self.devices,
                 "steps": self.steps,
-                "text tokens an image": sum(n * length for n, length in stage.length_groups(1000)) / 1000,
-                "parameters (M)": parameter_count(architecture(self.model)) / 1e6,
+                "text tokens an image": sum(rows * length for rows, length in self.length_groups())
+                / self.images_a_device,
+                "parameters (M)": self.trained / 1e6,
                 "model TFLOPs an image": flops / self.images_a_device / 1e12,
                 "model TFLOPs a step and device": flops / 1e12,
             },
@@ -195,3 +232,4 @@ class Plan:
             "data": data,
             "time": time,
         }
+

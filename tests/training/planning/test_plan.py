@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from training.planning.communication import CHECKPOINTING
 from training.planning.plan import STAGES, Plan
 
 PLAN = {"stage": 2, "model": "l14-336", "devices": 8, "device": "H100"}
@@ -29,7 +30,7 @@ def test_stage_2_has_the_phrases_of_finehard():
     assert stage.images * stage.regions == pytest.approx(40e6)
     # One in four regions has ten negatives.
     assert stage.hard_texts / 10 / stage.regions == pytest.approx(1 / 4)
-    assert sum(texts for texts, _ in stage.length_groups(1200)) == 1200 * 2 + 4000 + 10_000
+    assert stage.texts(1200).phrases == 4000 + 10_000
 
 
 def test_one_device_sends_nothing():
@@ -39,8 +40,23 @@ def test_one_device_sends_nothing():
 
 
 def test_checkpointing_saves_memory():
-    memory = [Plan(**PLAN, checkpointing=on).memory()["activations"] for on in (False, True)]
-    assert memory[1] < memory[0] / 5
+    none, selective, blocks = (Plan(**PLAN, checkpointing=kind).memory()["activations"] for kind in CHECKPOINTING)
+    assert blocks < selective / 2 < none / 5
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_fgclip2_is_planned_too(stage):
+    plan = Plan(**{**PLAN, "stage": stage, "model": "fgclip2-base"}, batch=64, patches=576)
+    summary = plan.summary()
+    # Texts at full length: 64 tokens, long captions 196.
+    phrases = round(64 * (40 + 100) / 12) if stage == 2 else 0
+    assert summary["work"]["text tokens an image"] == (64 * (64 + 196) + phrases * 64) / 64
+    sent = {collective.purpose for collective in plan.collectives()[0]}
+    assert ("rewrites: texts" in sent) == (stage == 2)
+    # A token table that no stage leaves out, and heads of regions that stage 1 does.
+    assert summary["work"]["parameters (M)"] == pytest.approx({1: 376, 2: 384}[stage], rel=0.01)
+    more = Plan(**{**PLAN, "stage": stage, "model": "fgclip2-base"}, batch=64)
+    assert more.memory()["activations"] > plan.memory()["activations"]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +68,9 @@ def test_checkpointing_saves_memory():
         ({"devices": 0}, "above 0"),
         ({"mfu": 40}, "between 0 and 1"),
         ({"model": "b32"}, "b16"),
+        ({"patches": 256}, "all have 576"),
+        ({"patches": 0, "model": "fgclip2-base"}, "above 0"),
+        ({"checkpointing": "all"}, "selective"),
     ],
 )
 def test_impossible_plans_are_refused(changed, message):
