@@ -25,6 +25,7 @@ from dataset_scripts.atomic import replacing
 from dataset_scripts.progress import progress_bar
 from eval.adapters.base import Inputs, ModelAdapter
 from eval.arguments import PRECISIONS
+from eval.host_memory import give_back_memory, settle_memory
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
 from eval.loading import prepared_batches
@@ -99,6 +100,7 @@ class Embedder:
         self.precision, self.region_kind, self.allow_missing = precision, region_features, allow_missing
         self.device = torch.device(device) if device is not None else self.state.device
         on_cpu = self.device.type == "cpu"
+        settle_memory()
         self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if on_cpu else IMAGE_BATCH)
         self.num_workers = num_workers if num_workers is not None else 0 if on_cpu else 2
         self.progress = progress and (self.state.is_main_process or not distributed)
@@ -331,6 +333,8 @@ class Embedder:
                 if path is not None:
                     _save(path, rows)
                 done[number] = rows
+        if self.device.type == "cpu":
+            give_back_memory()
         if self.distributed:
             done = dict(gather_object(list(done.items())))
         return _stack([done[number] for number in range(len(shards))])

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
+from eval.host_memory import settle_memory
 from modeling_fgclip import FGCLIP2Model, FGCLIP2Processor, FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
@@ -107,6 +108,7 @@ class FGCLIPTrainer(Trainer):
         self._step_batches: list[dict[str, Any]] = []
         self._cached_batches: list[CachedBatch] = []
         self._step_loss = torch.zeros(())
+        settle_memory()
         super().__init__(
             model=model,
             args=args,

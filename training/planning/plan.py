@@ -232,4 +232,3 @@ class Plan:
             "data": data,
             "time": time,
         }
-

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from training.architectures import architecture
-from training.planning.families import planned_family
 from training.planning.communication import CHECKPOINTING
+from training.planning.families import planned_family
 from training.planning.memory import peak_bytes
 
 ROOT = Path(__file__).parents[3]
