@@ -16,7 +16,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import (
-    BOXES,
     Point,
     arguments,
     beside,
@@ -127,7 +126,11 @@ def build(retrieval: Retrieval) -> gr.Blocks:
             example = gr.Image(
                 label="Or an image like it", type="filepath", sources=["upload"], height=200, elem_id="example"
             )
-            part = gr.Textbox(label=f"A part of it (optional). {BOXES}", placeholder="20 15 65 80", elem_id="part")
+            part = gr.Textbox(
+                label="A part of it (optional), in percent: left top right bottom",
+                placeholder="20 15 65 80",
+                elem_id="part",
+            )
             corner = gr.State()
         with gr.Row():
             length = gr.Radio([SHORT, LONG], value=SHORT, label="Text", min_width=280)
