@@ -7,6 +7,7 @@ Processor time is what a loaded machine leaves nearly alone; the wall clock is a
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -21,12 +22,12 @@ HERE = Path(__file__).parents[1]
 
 
 def seconds(checkout: Path, words: list[str]) -> dict[str, float]:
-    """Of one start: by the wall clock, and of processor time; infinite where the checkout has no such command."""
+    """Of one start: by the wall clock, and of processor time; infinite where the checkout lacks the command."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "fgclip", *words]
     if subprocess.run(command, cwd=checkout, env=environment, capture_output=True).returncode:
-        return {"wall": float("inf"), "cpu": float("inf")}
+        return {"wall": math.inf, "cpu": math.inf}
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"wall": wall, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
