@@ -14,10 +14,14 @@ if __name__ == "__main__":  # started as a file: the checkout is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from fgclip.command_line import run_command
+from training.help import show_help
+from training.llava.options import FinetuneOptions, LlavaDataArguments, LlavaModelArguments
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: parse and train."""
+    options = {"model": LlavaModelArguments, "data": LlavaDataArguments, "training": FinetuneOptions}
+    show_help(options, arguments, FinetuneOptions.__doc__)
     from training.llava.arguments import FinetuneArguments
     from training.llava.stages import main
 

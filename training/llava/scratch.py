@@ -1,9 +1,5 @@
-"""A small random language model with a tokenizer of its own, to build a LLaVA where no Vicuna is at hand.
+"""A small random language model with a tokenizer of its own, to build a LLaVA where no Vicuna is at hand."""
 
-python -m training.llava.scratch --config tiny_language_model --data llava/pretrain.json llava/instruct.json --output lm
-"""
-
-import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from dataset_scripts.formats.files import named_file, read_json, read_yaml
-from dataset_scripts.locking import writing
-from fgclip.command_line import Parser, run_command
-from training import RECIPES
+from dataset_scripts.formats.files import read_json
 
 from .template import IMAGE, SYSTEM
 
@@ -71,22 +64,3 @@ def conversation_texts(files: Sequence[str | Path]) -> Iterator[str]:
         for row in read_json(path):
             for turn in row["conversations"]:
                 yield turn["value"].replace(IMAGE, "").strip()
-
-
-def main(given: Sequence[str] | None = None) -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", required=True, help="fields of LlamaConfig: a YAML file, or a name such as tiny_language_model"
-    )
-    parser.add_argument("--data", nargs="+", required=True, help="files of LLaVA's JSON, for the tokenizer")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(given)
-    settings = read_yaml(named_file(arguments.config, RECIPES, "--config"))
-    with writing(arguments.output):
-        create_language_model(settings, conversation_texts(arguments.data), arguments.output, arguments.seed)
-    print(f"Wrote a random language model to {arguments.output}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -18,17 +18,12 @@ from training.checkpointing.saving import save_finished
 from training.cli import parse_dataclasses
 from training.efficiency.lora import add_lora
 
-from .arguments import (
-    FinetuneArguments,
-    LlavaDataArguments,
-    LlavaModelArguments,
-    LlavaTrainingArguments,
-    PretrainArguments,
-)
+from .arguments import FinetuneArguments, LlavaTrainingArguments, PretrainArguments
 from .checks import check_fits, check_length, check_template
 from .collator import LlavaCollator
 from .data import CAPTIONS, MESSAGES, finetune_example, load_examples, pretrain_example
 from .optimizer import PROJECTOR
+from .options import LlavaDataArguments, LlavaModelArguments
 from .template import IMAGE
 from .trainer import LlavaTrainer
 

@@ -28,7 +28,8 @@ from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.family import FGCLIP, FGCLIP2
 from modeling_fgclip.vision_tower import vision_tower
 from tests.training.llava.towers import LANGUAGE_MODEL, write_language_model, write_tower
-from training.llava.build import build_llava, main
+from training.llava.build import build_llava
+from training.llava.commands.build import main
 
 KINDS = ("fgclip", "fgclip2", "clip", "siglip")
 

@@ -21,14 +21,9 @@ from tests.training.llava.test_build import inputs_of, outside, picture, questio
 from tests.training.runs import history
 from training.cli import RECIPES, parse_dataclasses
 from training.efficiency.lora import add_lora, merged_state
-from training.llava.arguments import (
-    LORA_TARGETS,
-    FinetuneArguments,
-    LlavaDataArguments,
-    LlavaModelArguments,
-    PretrainArguments,
-)
+from training.llava.arguments import FinetuneArguments, PretrainArguments
 from training.llava.optimizer import parameter_groups
+from training.llava.options import LORA_TARGETS, LlavaDataArguments, LlavaModelArguments
 from training.llava.stages import choose_parameters, main
 
 ROOT = Path(__file__).parents[3]
