@@ -12,10 +12,10 @@ NAMES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_
 @pytest.mark.parametrize(
     ("given", "settled"),
     [
-        ({}, ("256", "expandable_segments:True", None)),
+        ({}, ("128", "expandable_segments:True", None)),
         ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}, ("1024", "expandable_segments:True", None)),
-        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, ("256", None, "max_split_size_mb:64")),
-        ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, ("256", "expandable_segments:False", None)),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, ("128", None, "max_split_size_mb:64")),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, ("128", "expandable_segments:False", None)),
     ],
 )
 def test_the_environment_wins(given, settled, monkeypatch):
