@@ -96,7 +96,8 @@ class Encoder:
     def gradient_bytes(self, half: bool) -> float:
         """Bytes of gradients at a time inside a block: of what leaves it, and around the activation function."""
         linear = BFLOAT16 if half else FLOAT32
-        return self.tokens * (FLOAT32 * self.width + linear * (self.width + 2 * self.inner))
+        inner = (self.inner_copies - 1) * self.inner  # one copy is done with by then
+        return self.tokens * (FLOAT32 * self.width + linear * (self.width + inner))
 
     def kept(self, half: bool, checkpointing: str) -> float:
         return self.blocks * self.block_bytes(half, checkpointing) + self.ends
