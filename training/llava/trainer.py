@@ -150,7 +150,8 @@ class LlavaTrainer(SFTTrainer):
         model = self.accelerator.unwrap_model(self.model)
         if has_lora(model):
             state_dict = merged_state(model, state_dict)
-        model.save_pretrained(folder, state_dict=state_dict)
+        # ZeRO-3 loads in a way after which transformers would give weights the old names of LLaVA twice.
+        model.save_pretrained(folder, state_dict=state_dict, save_original_format=not self.is_deepspeed_enabled)
         self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
