@@ -32,10 +32,11 @@ from dataset_scripts.sample.llava import write_llava
 from dataset_scripts.sample.questions import ATTRIBUTES, caption
 from dataset_scripts.sample.views import View, views_of
 from training.cli import RECIPES, parse_dataclasses
-from training.llava.arguments import FinetuneArguments, LlavaDataArguments, LlavaModelArguments, PretrainArguments
+from training.llava.arguments import FinetuneArguments, PretrainArguments
 from training.llava.build import build_llava
 from training.llava.collator import LlavaCollator
 from training.llava.data import finetune_example
+from training.llava.options import LlavaDataArguments, LlavaModelArguments
 from training.llava.scratch import conversation_texts, create_language_model
 from training.llava.stages import train
 

@@ -136,6 +136,9 @@ class FGCLIP2Model(CheckedLoading, SavesWhole, InitializedAsTransformers, Siglip
             position_ids: must be left out; positions follow from `walk_type`.
             walk_type: "short" for captions, "box" for phrases of regions, "long" for long captions; each has a head of
                 its own, and long text its own positions.
+
+        Raises:
+            ValueError: position ids, another `walk_type`, or more tokens than its positions.
         """
         kind = text_kind(walk_type)
         if position_ids is not None:
@@ -154,14 +157,22 @@ class FGCLIP2Model(CheckedLoading, SavesWhole, InitializedAsTransformers, Siglip
     def get_image_dense_feature(
         self, pixel_values: torch.Tensor, pixel_attention_mask: torch.Tensor, spatial_shapes: torch.Tensor
     ) -> torch.Tensor:
-        """(N, P, D) features of the patches, not normalized; zeros at padding. (The name is the published one.)"""
+        """(N, P, D) features of the patches, not normalized; zeros at padding. (The name is the published one.)
+
+        Args:
+            pixel_values, pixel_attention_mask, spatial_shapes: of the processor, see [`~FGCLIP2Model.get_image_features`].
+        """
         images = self._check_images(pixel_values, pixel_attention_mask, spatial_shapes)
         return self._dense(self.vision_model.encode(*images), images[1])
 
     def get_image_dense_features(
         self, pixel_values: torch.Tensor, pixel_attention_mask: torch.Tensor, spatial_shapes: torch.Tensor
     ) -> list[torch.Tensor]:
-        """For each image its (rows, columns, D) patch features, not normalized."""
+        """For each image its (rows, columns, D) patch features, not normalized.
+
+        Args:
+            pixel_values, pixel_attention_mask, spatial_shapes: of the processor, see [`~FGCLIP2Model.get_image_features`].
+        """
         dense = self.get_image_dense_feature(pixel_values, pixel_attention_mask, spatial_shapes)
         return [
             features[: rows * columns].unflatten(0, (rows, columns))
@@ -229,6 +240,9 @@ class FGCLIP2Model(CheckedLoading, SavesWhole, InitializedAsTransformers, Siglip
 
         Returns:
             for each image (K_i, D).
+
+        Raises:
+            ValueError: not one size and one list of boxes for each image, or boxes that do not fit it.
         """
         if len(image_sizes) != len(region_infos):
             raise ValueError(f"Received sizes of {len(image_sizes)} images and boxes of {len(region_infos)}.")
@@ -295,6 +309,9 @@ class FGCLIP2Model(CheckedLoading, SavesWhole, InitializedAsTransformers, Siglip
             packed_texts: texts packed by `pack_full_texts`, instead of `input_ids`. Training packs short, long and
                 region texts of a batch together, so no logits are formed from them.
             return_loss: whether to add the sigmoid loss, for as many texts as images.
+
+        Raises:
+            ValueError: neither images nor texts, texts in two forms, boxes without images or that do not fit them.
         """
         if input_ids is None and pixel_values is None and packed_texts is None:
             raise ValueError("Received neither images nor texts; pass pixel_values, input_ids or both.")

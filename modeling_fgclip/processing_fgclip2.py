@@ -120,7 +120,17 @@ class FGCLIP2Processor(ProcessorMixin):
         refuse_far_over: bool = False,
         lower_case: bool = True,
     ) -> list[list[int]]:
-        """Token ids of each text, lower-cased (as in training) and cut to its limit, without padding."""
+        """Token ids of each text, lower-cased (as in training) and cut to its limit, without padding.
+
+        Args:
+            texts: of any length.
+            long_text: cut at the long limit (196 tokens) instead of the short one (64).
+            refuse_far_over: raise instead of cutting, where a text is longer than even the long limit.
+            lower_case: false keeps capitals, which the model was not trained on.
+
+        Raises:
+            ValueError: something that is no text, or with `refuse_far_over` a text that is too long.
+        """
         texts = check_texts(texts)
         limit = self._text_length(long_text)
         if lower_case:

@@ -116,6 +116,8 @@ def check(words: list[str]) -> None:
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(rest) <= set(targets), words
+    elif words[0].startswith(".ci/"):
+        assert (ROOT / words[0]).is_file(), words
     else:
         assert program in OTHERS, f"no test knows the program of {shlex.join(words)}"
 
