@@ -35,6 +35,7 @@ from eval.llava.benchmark import (
 )
 from eval.results import Result
 from eval.tasks.reading import at, text_of
+from modeling_fgclip.extras import missing_extra
 from modeling_fgclip.image_input import MAX_BYTES
 from modeling_fgclip.pixels import BadImage, Header, read_header, to_rgb
 
@@ -244,7 +245,7 @@ def _write_table(path: Path, rows: Sequence[dict[str, str]]) -> Path:
         from openpyxl import Workbook
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
     except ImportError:
-        raise ImportError("MMBench's server takes .xlsx files: pip install 'fgclip[llava]' (openpyxl)") from None
+        raise ValueError(missing_extra("The file for MMBench's server needs openpyxl", "llava")) from None
     book = Workbook(write_only=True)
     sheet = book.create_sheet()
     columns = list(rows[0])

@@ -14,7 +14,7 @@ def test_the_space_holds_what_its_dockerfile_copies(tmp_path: Path) -> None:
     assert stage_space("api", tmp_path, "user/my-fgclip") == {"FGCLIP_MODEL": "user/my-fgclip"}
     dockerfile = (tmp_path / "Dockerfile").read_text()
     copied = re.findall(r"COPY --chown=user (\S+) ", dockerfile)
-    assert len(copied) == 5
+    assert {"fgclip", "modeling_fgclip", "dataset_scripts", "eval", "spaces/api"} < set(copied)
     assert all((tmp_path / name).exists() for name in copied)
     assert "python -m spaces.api" in dockerfile
     assert (tmp_path / "spaces/api/__main__.py").is_file()
