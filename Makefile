@@ -13,7 +13,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 .PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision test-spaces wheel lint format docs clean
 
 help:
-	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 6 minutes on 2 cores)"
+	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 8 minutes on 2 cores)"
 	@echo "make quickstart-fgclip2  the same with a small FG-CLIP 2"
 	@echo "make test        the fast tests"
 	@echo "make test-all    the slow ones too, and those that need an extra"
