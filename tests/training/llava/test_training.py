@@ -195,12 +195,15 @@ def test_two_processes_are_one(pretrained, conversations, tmp_path):
             assert (~torch.isclose(second[name], value, rtol=1e-3, atol=1e-4)).float().mean() < 0.01, name
 
 
-def test_a_signal_ends_a_run_with_a_checkpoint_to_go_on_from(pretrained, conversations, finetuned, tmp_path):
-    arguments = command(pretrained, conversations, tmp_path, "--save_strategy", "steps", "--save_steps", "2")
-    assert finetune(arguments, signal_at=3) == [143]
-    assert (tmp_path / "checkpoint-3").is_dir()
-    assert finetune(arguments) == [0]
-    assert not moved(finetuned, tmp_path)
+def test_a_signal_ends_a_run_with_a_checkpoint_to_go_on_from(pretrained, conversations, tmp_path):
+    """All runs are processes of their own: what other tests leave in this one, as the number of threads, moves last bits."""
+    saving = ("--save_strategy", "steps", "--save_steps", "2")
+    whole, stopped = (command(pretrained, conversations, tmp_path / name, *saving) for name in ("whole", "stopped"))
+    assert finetune(whole) == [0]
+    assert finetune(stopped, signal_at=3) == [143]
+    assert (tmp_path / "stopped" / "checkpoint-3").is_dir()
+    assert finetune(stopped) == [0]
+    assert not moved(tmp_path / "whole", tmp_path / "stopped")
 
 
 @pytest.mark.slow
