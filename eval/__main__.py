@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import os
-import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eval.arguments import EvalArguments
+from eval.commands import described_tasks, in_own_process
 from fgclip.command_line import Parser, run_command
 from fgclip.fields import add_options
 
 if TYPE_CHECKING:
     from eval.results import Result
-    from eval.tasks.base import Benchmark
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Result]:
@@ -40,28 +35,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """`main` as a process of its own, which it sets up and leaves clean."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # texts are tokenized in the loading workers
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        main(arguments)
-    finally:
-        if "accelerate" in sys.modules:  # else nothing ran
-            sys.modules["accelerate"].PartialState().destroy_process_group()
-
-
-def described_tasks(tasks: Mapping[str, type[Benchmark]]) -> str:
-    """Every task with its documentation, the files it wants and its options."""
-    parts = []
-    for name, task in sorted(tasks.items()):
-        fields = [
-            f"{f.name}={','.join(f.default) if isinstance(f.default, tuple) else f.default}"
-            for f in dataclasses.fields(task)
-            if f.name != "data"
-        ]
-        about = (task.__doc__ or "").strip().splitlines()[0]
-        parts.append(f"{name}: {about}\n{task.wants}\noptions: {', '.join(fields)}")
-    return "\n\n".join(parts)
+    in_own_process(main, arguments)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from typing import TYPE_CHECKING
 
-from eval.__main__ import described_tasks
+from eval.commands import described_tasks, in_own_process
 from eval.llava.arguments import LlavaEvalArguments
 from fgclip.command_line import Parser, run_command
 from fgclip.fields import add_options
@@ -38,14 +35,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Result]:
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """`main` as a process of its own, which it sets up and leaves clean."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        main(arguments)
-    finally:
-        if "accelerate" in sys.modules:  # else nothing ran
-            sys.modules["accelerate"].PartialState().destroy_process_group()
+    in_own_process(main, arguments)
 
 
 if __name__ == "__main__":
