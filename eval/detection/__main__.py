@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dataset_scripts.atomic import write_json
 from dataset_scripts.paths import image_files
+from eval.detection.drawing import DRAWN_FROM, draw
 from fgclip.command_line import Parser, run_command
 
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     require_torchvision()
     from eval.adapters import load_adapter
     from eval.detection.checkpoint import load_detector
-    from eval.detection.predict import coco_results, draw, predict
+    from eval.detection.predict import coco_results, predict
     from eval.detection.vocabulary import read_names
     from eval.images import ImageFile
 
@@ -57,7 +58,9 @@ def _parser() -> Parser:
     one.add_argument("--vocabulary", type=Path, help="text file, one class name a line (default: the trained classes)")
     one.add_argument("--model", help="the encoder (default: the checkpoint that the detector names)")
     one.add_argument("--output", type=Path, required=True, help="folder for results.json, images.json and pictures/")
-    one.add_argument("--threshold", type=float, default=0.3, help="score from which a box is drawn (default: 0.3)")
+    one.add_argument(
+        "--threshold", type=float, default=DRAWN_FROM, help=f"score from which a box is drawn (default: {DRAWN_FROM})"
+    )
     one.add_argument("--batch_size", type=int, default=1, help="images a batch (default: 1)")
     one.add_argument("--device", default="cpu", help="cpu, cuda … (default: cpu)")
     one.add_argument("--no_pictures", action="store_true", help="write the results alone")

@@ -1,4 +1,4 @@
-"""Detections in images, as COCO's results and as pictures."""
+"""Detections in images, as COCO's results."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from dataset_scripts.progress import progress_bar
 from eval.detection.detector import OpenVocabularyDetector
 from eval.images import ImageSource
-
-# Distinct also in grayscale and for color-blind readers (Okabe and Ito, 2008).
-_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -55,23 +52,3 @@ def coco_results(found: dict[str, torch.Tensor], image_id: Any, category_ids: Se
         }
         for box, label, score in rows
     ]
-
-
-def draw(image: Image.Image, found: dict[str, torch.Tensor], names: Sequence[str], threshold: float) -> Image.Image:
-    """The picture with its boxes at or above a score, the best on top."""
-    image = image.copy()
-    pen = ImageDraw.Draw(image)
-    width = max(2, round(max(image.size) / 300))
-    size = max(11, round(max(image.size) / 45))
-    chosen = [place for place, score in enumerate(found["scores"].tolist()) if score >= threshold]
-    for place in reversed(chosen):
-        x1, y1, x2, y2 = found["boxes"][place].tolist()
-        label, score = int(found["labels"][place]), float(found["scores"][place])
-        color = _COLORS[label % len(_COLORS)]
-        pen.rectangle((x1, y1, x2, y2), outline=color, width=width)
-        text = f"{names[label]} {score:.2f}"
-        # Above the box where there is room, else inside it.
-        left, top, right, bottom = pen.textbbox((x1, max(0, y1 - size * 1.3)), text, font_size=size)
-        pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=color)
-        pen.text((x1, max(0, y1 - size * 1.3)), text, fill="black", font_size=size)
-    return image

@@ -39,6 +39,7 @@ from dataset_scripts.pages import TEMPLATES, picture_url, render
 from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.sample import generate_sample
 from eval.adapters.fgclip import FGCLIPAdapter
+from eval.detection.drawing import DRAWN_FROM, draw
 
 INTRODUCTION = """# Regions and fine differences
 Choose an image or an example, tap two opposite corners of a box (as often as you like), and type phrases that differ in a
@@ -47,7 +48,6 @@ HINT = """The shares of a box add up to 100 %: the model has to choose, even whe
 how well a phrase fits by itself; compare it with that of a phrase that is surely wrong."""
 PHRASES = "a light red wooden star\na dark red wooden star\na light blue wooden star\na light red metal star"
 MAX_PHRASES = 12
-THRESHOLD = 0.2  # score from which a found box is drawn
 RANKING = TEMPLATES.from_string("""{% for heading, rows in tables %}
 <table class="ranking"><caption>{{ heading }}</caption>
 <thead><tr><th scope="col">phrase</th><th scope="col">share</th><th scope="col">cosine</th></tr></thead>
@@ -152,9 +152,9 @@ class Explorer:
         )
 
     @torch.no_grad()
-    def find(self, image: Image.Image | None, text: str) -> Image.Image:
-        """The boxes of what the phrases name, as the detector finds them."""
-        from eval.detection.predict import draw, predict
+    def find(self, image: Image.Image | None, text: str, threshold: float) -> Image.Image:
+        """The boxes of what the phrases name, as the detector finds them, at or above a score."""
+        from eval.detection.predict import predict
         from eval.detection.vocabulary import Vocabulary
         from eval.embed import Embedder
         from eval.images import MemoryImage
@@ -167,7 +167,7 @@ class Explorer:
         except ValueError as error:
             raise gr.Error(str(error)) from None
         (found,) = predict(self.detector, [MemoryImage(image)], progress=False)
-        return draw(image, found, self.detector.roi_heads.vocabulary.names, THRESHOLD)
+        return draw(image, found, self.detector.roi_heads.vocabulary.names, threshold)
 
 
 def ranking(shares: torch.Tensor, cosines: torch.Tensor, phrases: list[str]) -> Rows:
@@ -249,6 +249,7 @@ def build(explorer: Explorer, folder: Path) -> gr.Blocks:
         compare.click(explorer.compare, [image, boxes, phrases], results, api_name=False)
         if explorer.detector is not None:
             gr.Markdown("The phrases as classes, found by the detector:")
+            threshold = gr.Slider(0.05, 0.95, DRAWN_FROM, step=0.05, label="Score from which a box is drawn")
             find = gr.Button("Find them", elem_id="find")
             found = gr.Image(
                 show_label=False,
@@ -259,7 +260,7 @@ def build(explorer: Explorer, folder: Path) -> gr.Blocks:
                 elem_id="found",
                 buttons=["download"],
             )
-            find.click(explorer.find, [image, phrases], found, api_name=False)
+            find.click(explorer.find, [image, phrases, threshold], found, api_name=False)
     return demo
 
 
