@@ -22,8 +22,8 @@ from benchmarks.padded_step import pad_batch, padded_forward
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
+from training.efficiency.activation_checkpointing import checkpoint_selectively
 from training.efficiency.optimizer_in_backward import OptimizerInBackward
-from training.efficiency.selective_checkpointing import checkpoint_selectively
 from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
 from training.options import STAGE1_LOSSES, STAGE2_LOSSES

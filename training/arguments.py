@@ -35,8 +35,8 @@ class FGCLIPTrainingArguments(TrainingOptions, TrainingArguments):
                 "word. Lower per_device_train_batch_size and make up for it with gradient_accumulation_steps and "
                 "gradient_caching."
             )
-        if self.selective_checkpointing and self.gradient_checkpointing:
-            raise ValueError("Received selective_checkpointing and gradient_checkpointing; choose one of them.")
+        if self.selective_activation_checkpointing and self.gradient_checkpointing:
+            raise ValueError("Received selective_activation_checkpointing and gradient_checkpointing; choose one.")
         if self.optimizer_in_backward and (self.max_grad_norm or self.gradient_accumulation_steps > 1):
             raise ValueError(
                 f"optimizer_in_backward holds one gradient at a time: it can neither clip them by their norm nor accumulate "

@@ -141,7 +141,7 @@ class TrainingOptions:
             "of one and a third more computation (GradCache). Gradients equal those of the large batch."
         },
     )
-    selective_checkpointing: bool = field(
+    selective_activation_checkpointing: bool = field(
         default=False,
         metadata={
             "help": "Keep attention and the narrow matrix products of each block for the backward pass and compute the rest "

@@ -19,7 +19,7 @@ from .data.sources import load_records, load_stream
 from .efficiency.lora import add_lora
 from .evaluation import EvalTasks, eval_tasks
 from .family import training_family
-from .hub.run_record import Sources
+from .hub.run_record import Provenance
 from .options import DataArguments, ModelArguments
 from .temperatures import set_temperatures
 from .trainer import FGCLIPTrainer
@@ -97,8 +97,8 @@ def _train(
         seed=arguments.seed,
         **arguments.objective.collation(data_arguments.max_regions),
     )
-    sources = Sources(data_arguments.train_data)
-    trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks, sources)
+    provenance = Provenance(data_arguments.train_data)
+    trainer = FGCLIPTrainer(model, arguments, records, processor, collator, callbacks, tasks, provenance)
     with trainer.stop.listening():
         trainer.train(resume_from_checkpoint=checkpoint)
         save_finished(trainer)

@@ -23,16 +23,16 @@ from .data.collator import NO_TEXT, FGCLIPCollator
 from .data.loading import epoch_loader
 from .data.pixels import normalized
 from .data.stream_loading import StreamDataLoader
+from .efficiency.activation_checkpointing import checkpoint_selectively
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
 from .efficiency.host_memory import GiveBackHostMemory
 from .efficiency.optimizer_in_backward import OptimizerInBackward
-from .efficiency.selective_checkpointing import checkpoint_selectively
 from .evaluation import EvalTasks, evaluate_tasks
 from .family import training_family
 from .forward import Teacher, embed, freeze_text
 from .hub.publishing import publish
-from .hub.run_record import Sources
+from .hub.run_record import Provenance
 from .losses.term import StepOutput
 from .objective import Objective
 from .optimizer import parameter_groups
@@ -59,7 +59,7 @@ class FGCLIPTrainer(Trainer):
         callbacks: further ones.
         eval_dataset: options of each task to evaluate while training, by its name (`training/evaluation.py`);
             `eval_strategy`, `metric_for_best_model` (`retrieval_i2t_r1`, …) and `load_best_model_at_end` work as usual.
-        sources: names of the data, and of the checkpoint where `model` does not know it, for the record of the run.
+        provenance: names of the data, and of the checkpoint where `model` does not know it, for the record of the run.
     """
 
     args: FGCLIPTrainingArguments
@@ -73,12 +73,12 @@ class FGCLIPTrainer(Trainer):
         data_collator: FGCLIPCollator | None = None,
         callbacks: list[TrainerCallback] | None = None,
         eval_dataset: EvalTasks | None = None,
-        sources: Sources | None = None,
+        provenance: Provenance | None = None,
     ):
         self.objective = args.objective
         self.teacher = Teacher(model) if "teacher" in self.objective.needs else None
         prepare_temperatures(model)
-        if args.selective_checkpointing:
+        if args.selective_activation_checkpointing:
             checkpoint_selectively(model)
         if args.compile_settings:
             compile_encoders(model, **args.compile_settings)
@@ -99,7 +99,7 @@ class FGCLIPTrainer(Trainer):
             freeze_text(model)
         if data_collator is None:
             data_collator = FGCLIPCollator(processing_class, seed=args.seed, **self.objective.collation())
-        self.sources = sources or Sources()
+        self.provenance = provenance or Provenance()
         self.resumed_from: Path | None = None
         self.run_log = RunLog(peak_flops(args))
         self.stop = StopOnSignal()

@@ -180,7 +180,7 @@ def test_a_run_from_python_is_recorded_as_one_from_the_command_line(start, shard
     from training.data.collator import FGCLIPCollator
     from training.data.sources import load_records
     from training.hub.model_card import render_card
-    from training.hub.run_record import Sources, read_run_record
+    from training.hub.run_record import Provenance, read_run_record
     from training.stages import train
 
     options = {
@@ -202,7 +202,7 @@ def test_a_run_from_python_is_recorded_as_one_from_the_command_line(start, shard
         load_records([shards]),
         processor,
         FGCLIPCollator(processor, augmentation=Augmentation(flip=0.5), seed=42),
-        sources=Sources([shards]),
+        provenance=Provenance([shards]),
     )
     trainer.train()
     trainer.save_model()

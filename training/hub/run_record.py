@@ -39,7 +39,7 @@ _NOT_RECORDED = (
 
 
 @dataclass(frozen=True)
-class Sources:
+class Provenance:
     """Where a run's model and data come from: folders or Hub ids.
 
     Args:
@@ -55,12 +55,12 @@ def run_record(trainer: "FGCLIPTrainer") -> dict[str, Any]:
     """The record of a run as plain JSON, during or after training."""
     state, arguments, collator = trainer.state, trainer.args, trainer.data_collator
     losses = [entry for entry in state.log_history if "loss" in entry]
-    base_model = trainer.sources.base_model or trainer.model.name_or_path or None
+    base_model = trainer.provenance.base_model or trainer.model.name_or_path or None
     previous = _previous(base_model)
     return {
         "stage": type(arguments).__name__.removesuffix("Arguments"),
         "base_model": name_of(base_model),
-        "train_data": [name_of(path) for path in trainer.sources.train_data],
+        "train_data": [name_of(path) for path in trainer.provenance.train_data],
         "data_settings": collator.settings,
         "records": _length(trainer.train_dataset),
         "steps": state.global_step,

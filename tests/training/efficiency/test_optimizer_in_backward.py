@@ -20,7 +20,9 @@ def train(processor, folder, resume: bool = False, **settings):
     return trainer, held
 
 
-@pytest.mark.parametrize("checkpointing", [{}, {"gradient_checkpointing": True}, {"selective_checkpointing": True}])
+@pytest.mark.parametrize(
+    "checkpointing", [{}, {"gradient_checkpointing": True}, {"selective_activation_checkpointing": True}]
+)
 def test_equals_a_step_after_the_backward_pass(processor, tmp_path, checkpointing):
     settings = {"logging_steps": 1, "text_learning_rate": 5e-4, **checkpointing}
     after, together = train(processor, tmp_path, **settings)

@@ -24,9 +24,9 @@ from eval.adapters.fgclip2 import FGCLIP2Adapter
 from modeling_fgclip import FGCLIP2Model
 from tests.simulated_device import DEVICE
 from training.architectures import architecture
+from training.efficiency.activation_checkpointing import checkpoint_selectively
 from training.efficiency.gradient_cache import cache_gradients
 from training.efficiency.lora import add_lora
-from training.efficiency.selective_checkpointing import checkpoint_selectively
 from training.forward import MODEL_INPUTS, embed
 from training.objective import Objective, parse_losses
 from training.planning.memory import model_of

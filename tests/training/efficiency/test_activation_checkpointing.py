@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.records import make_record
 from training.data.collator import FGCLIPCollator
-from training.efficiency.selective_checkpointing import checkpoint_selectively
+from training.efficiency.activation_checkpointing import checkpoint_selectively
 from training.forward import MODEL_INPUTS
 from training.objective import Objective, parse_losses
 from training.options import STAGE2_LOSSES
