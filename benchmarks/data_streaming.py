@@ -13,10 +13,11 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
+
+from dataset_scripts.atomic import replacing_folder
 
 IMAGES = 1000
 
@@ -34,21 +35,19 @@ def write_layout(root: Path, records: int, files: int) -> int:
     sample = generate_sample(root / "sample", train=IMAGES, test=1)
     layout = root / f"layout-{records}"
     if not layout.is_dir():
-        part = root / f".layout-{records}"
-        shutil.rmtree(part, ignore_errors=True)
-        (part / "jsonfiles").mkdir(parents=True)
-        (part / "images").symlink_to(sample / "train" / "images")
-        (source,) = (sample / "train" / "jsonfiles").glob("*.json")
-        texts = []
-        for record in json.loads(source.read_text()):
-            record["bbox_info"] = (record["bbox_info"] * 2)[:4]
-            record["caption"] = " ".join([record["caption"]] * 2)
-            texts.append(json.dumps(record))
-        for number in range(files):
-            count = records // files
-            with open(part / "jsonfiles" / f"part-{number:03d}.json", "w") as file:
-                file.write("[" + ", ".join(texts[(number + i) % IMAGES] for i in range(count)) + "]")
-        part.rename(layout)
+        with replacing_folder(layout) as part:
+            (part / "jsonfiles").mkdir(parents=True)
+            (part / "images").symlink_to(sample / "train" / "images")
+            (source,) = (sample / "train" / "jsonfiles").glob("*.json")
+            texts = []
+            for record in json.loads(source.read_text()):
+                record["bbox_info"] = (record["bbox_info"] * 2)[:4]
+                record["caption"] = " ".join([record["caption"]] * 2)
+                texts.append(json.dumps(record))
+            for number in range(files):
+                count = records // files
+                with open(part / "jsonfiles" / f"part-{number:03d}.json", "w") as file:
+                    file.write("[" + ", ".join(texts[(number + i) % IMAGES] for i in range(count)) + "]")
     return sum(path.stat().st_size for path in (layout / "jsonfiles").iterdir())
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_scripts.atomic import write_json
+from dataset_scripts.atomic import replacing, write_json
 from dataset_scripts.images import as_jpeg
 from dataset_scripts.paths import checked_relative
 from dataset_scripts.schema import FEATURES
@@ -112,9 +112,9 @@ class ShardFile:
     def __init__(self, folder: Path, name: str, shard_format: ShardFormat) -> None:
         if shard_format not in _SUFFIX:
             raise ValueError(f"shard format is {shard_format!r}; it must be one of {sorted(_SUFFIX)}")
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.{_SUFFIX[shard_format]}"
-        self._part = folder / f".{self.path.name}.part"
+        self._replacing = ExitStack()
+        self._part = self._replacing.enter_context(replacing(self.path))
         self._body: _Body = (_Parquet if shard_format == "parquet" else _Tar)(self._part)
         self.records = self._regions = self._negatives = 0
 
@@ -127,11 +127,9 @@ class ShardFile:
 
     def close(self) -> ShardInfo:
         """Completes the shard and describes it."""
-        self._body.close()
-        with open(self._part, "rb") as file:
-            os.fsync(file.fileno())
-        digest = _sha256(self._part)
-        self._part.replace(self.path)
+        with self._replacing:
+            self._body.close()
+            digest = _sha256(self._part)
         size = self.path.stat().st_size
         return ShardInfo(self.path.name, self.records, self._regions, self._negatives, size, digest)
 

@@ -89,29 +89,39 @@ class DataArguments:
 
 
 @dataclass
-class TrainingOptions:
-    """FG-CLIP's own settings, other defaults than TrainingArguments', and what every run sets.
-
-    Other defaults: adam_beta2 0.98, bf16, tf32 where the GPU has it, dataloader_drop_last, cosine schedule, logging every
-    10 steps, no removal of columns, non-finite losses are not filtered, at most 2 checkpoints kept. A run resumes from
-    the newest good checkpoint of output_dir; torch_compile compiles the encoders' blocks (training/efficiency/compiling.py).
+class RunOptions:
+    """What every trainer here sets, with its own defaults, and how a run begins: it resumes from the newest good checkpoint
+    of output_dir. No columns are removed, non-finite losses are not filtered, at most 2 checkpoints are kept.
     """
 
     output_dir: str = field(default="outputs", metadata={"help": "Folder for checkpoints and the finished model."})
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "Images a device and step."})
+    per_device_train_batch_size: int = field(
+        default=8, metadata={"help": "Images, or rows of LLaVA, a device and step."}
+    )
     learning_rate: float = field(default=5e-5, metadata={"help": "AdamW's, after the warm-up."})
     weight_decay: float = field(default=0.0, metadata={"help": "AdamW's."})
     warmup_steps: float = field(default=0, metadata={"help": "Steps, or below 1 a share of all, to the full rate."})
     num_train_epochs: float = field(default=3.0, metadata={"help": "Times through the data."})
     max_steps: int = field(default=-1, metadata={"help": "Steps instead of epochs, where above 0."})
     seed: int = field(default=42, metadata={"help": "Of everything random."})
-    adam_beta2: float = 0.98
     lr_scheduler_type: str = "cosine"
     dataloader_drop_last: bool = True
     remove_unused_columns: bool = False
     logging_steps: float = 10
     logging_nan_inf_filter: bool = False
     save_total_limit: int | None = 2
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Delete the checkpoints in output_dir and start anew instead of resuming."}
+    )
+
+
+@dataclass
+class TrainingOptions(RunOptions):
+    """FG-CLIP's own settings, and other defaults than TrainingArguments': adam_beta2 0.98, bf16, tf32 where the GPU has it,
+    a cosine schedule. torch_compile compiles the encoders' blocks (training/efficiency/compiling.py).
+    """
+
+    adam_beta2: float = 0.98
     bf16: bool = field(default=True, metadata={"help": "Autocast to bfloat16; weights and losses stay in float32."})
 
     losses: list[str] = field(
@@ -163,9 +173,6 @@ class TrainingOptions:
     )
     max_scale: float = field(
         default=100.0, metadata={"help": "Largest inverse temperature, as in CLIP; temperatures are clamped to it."}
-    )
-    overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Delete the checkpoints in output_dir and start anew instead of resuming."}
     )
     ema_decay: float | None = field(
         default=None,

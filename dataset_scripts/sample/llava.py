@@ -16,7 +16,6 @@ import base64
 import csv
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dataset_scripts.atomic import write_json
+from dataset_scripts.atomic import replacing_folder, write_json
 from dataset_scripts.formats.files import read_json
 from dataset_scripts.formats.llava import (
     DESCRIBE,
@@ -76,17 +75,16 @@ def write_llava(sample: str | Path) -> Path:
     if not (sample / SETTINGS_FILE).is_file():
         raise ValueError(f"{sample} holds no generated sample (no {SETTINGS_FILE}); write one first")
     settings = SampleSettings(**read_json(sample / SETTINGS_FILE))
-    output, part = sample / "llava", sample / ".llava.partial"
+    output = sample / "llava"
     if output.exists():
         return output
-    shutil.rmtree(part, ignore_errors=True)
     train, test = (list(views_of(sample, split, settings.image_size, settings.seed)) for split in ("train", "test"))
-    _write_training(sample, part, train)
-    _write_gqa(sample, part / "eval" / "gqa", test)
-    _write_pope(sample, part / "eval" / "pope", test[:_POPE_IMAGES])
-    _write_refcoco(sample, part / "eval" / "refcoco", test[:_REFERRING_IMAGES])
-    _write_mmbench(sample, part / "eval" / "mmbench", test[:_CHOICE_IMAGES])
-    part.rename(output)
+    with replacing_folder(output) as part:
+        _write_training(sample, part, train)
+        _write_gqa(sample, part / "eval" / "gqa", test)
+        _write_pope(sample, part / "eval" / "pope", test[:_POPE_IMAGES])
+        _write_refcoco(sample, part / "eval" / "refcoco", test[:_REFERRING_IMAGES])
+        _write_mmbench(sample, part / "eval" / "mmbench", test[:_CHOICE_IMAGES])
     return output
 
 

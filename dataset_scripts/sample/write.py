@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dataset_scripts.atomic import replacing_folder
 from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.progress import progress_bar
 from dataset_scripts.sample.captions import expression, free_expression, long_caption, short_caption
@@ -253,16 +253,11 @@ def generate_sample(
     output = Path(output)
     if _is_up_to_date(output, settings, overwrite):
         return output
-    # Written beside its place and moved there whole, so that an interrupted run leaves no half sample.
-    partial_output = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial_output, ignore_errors=True)
-    made = {split: list(_make_split(split, settings, partial_output / split, workers)) for split in ("train", "test")}
-    for split in made:
-        _write_records(partial_output / split / "jsonfiles", [one["record"] for one in made[split]])
-    _write_fgovd(partial_output / "fgovd", made["test"], image_size)
-    _write_instances(partial_output / "boxes" / "instances_test.json", made["test"], image_size)
-    _write_json(partial_output / SETTINGS_FILE, asdict(settings))
-    if output.exists():
-        shutil.rmtree(output)
-    partial_output.rename(output)
+    with replacing_folder(output) as part:
+        made = {split: list(_make_split(split, settings, part / split, workers)) for split in ("train", "test")}
+        for split in made:
+            _write_records(part / split / "jsonfiles", [one["record"] for one in made[split]])
+        _write_fgovd(part / "fgovd", made["test"], image_size)
+        _write_instances(part / "boxes" / "instances_test.json", made["test"], image_size)
+        _write_json(part / SETTINGS_FILE, asdict(settings))
     return output

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dataset_scripts.atomic import replacing, write_json
+from dataset_scripts.atomic import replacing, replacing_folder, write_json
 from dataset_scripts.convert.__main__ import main as convert
 from dataset_scripts.locking import writing
-from dataset_scripts.shards import damaged_shards, read_manifests
+from dataset_scripts.shards import ShardFile, damaged_shards, read_manifests
 from tests.dataset_scripts.held import held
 
 
@@ -75,6 +75,26 @@ def test_a_failed_replacement_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         part.write_text(2)
     assert path.read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_folder_appears_whole_and_replaces_another(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for content in "ab":
+        with replacing_folder(path) as part:
+            part.mkdir()
+            (part / content).touch()
+    with pytest.raises(TypeError), replacing_folder(path) as part:
+        part.mkdir(mode="not a number")
+    assert [p.name for p in path.iterdir()] == ["b"]
+
+
+def test_a_shard_that_is_not_closed_leaves_nothing(tmp_path: Path) -> None:
+    for shard_format in ("parquet", "webdataset"):
+        shard = ShardFile(tmp_path, "train-00000", shard_format)
+        with pytest.raises(KeyError):
+            shard.add({"image": {}})
+        del shard
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_work_folder_of_a_kill_at_the_very_end_is_cleared(sample: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from dataset_scripts.ov_coco import ClassSplit
 from eval.detection.config import DetectorConfig
+from training.options import RunOptions
 
 
 @dataclass
@@ -71,29 +72,15 @@ class DetectionDataArguments:
 
 
 @dataclass
-class DetectionTrainingOptions:
+class DetectionTrainingOptions(RunOptions):
     """F-ViT's schedule: AdamW 1e-4, weight decay 0.1 on everything, 250 warm-up steps, then a
     constant rate ("do not decrease lr to avoid overfitting to base"), 3 epochs of 64 images, gradients clipped to 1.
     """
 
-    output_dir: str = field(
-        default="outputs/detector", metadata={"help": "Folder for checkpoints and the finished detector."}
-    )
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "Images a device and step."})
-    learning_rate: float = field(default=1e-4, metadata={"help": "AdamW's, after the warm-up."})
+    output_dir: str = "outputs/detector"
+    learning_rate: float = 1e-4
     weight_decay: float = 0.1
     warmup_steps: float = 250
     lr_scheduler_type: str = "constant_with_warmup"
-    num_train_epochs: float = field(default=3, metadata={"help": "Times through the data."})
-    max_steps: int = field(default=-1, metadata={"help": "Steps instead of epochs, where above 0."})
-    seed: int = field(default=42, metadata={"help": "Of everything random."})
     max_grad_norm: float = 1.0
-    dataloader_drop_last: bool = True
-    remove_unused_columns: bool = False
-    logging_steps: float = 10
-    logging_nan_inf_filter: bool = False
-    save_total_limit: int | None = 2
     bf16: bool = field(default=True, metadata={"help": "Autocast to bfloat16; weights and losses stay in float32."})
-    overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Delete the checkpoints in output_dir and start anew instead of resuming."}
-    )

@@ -6,6 +6,8 @@ Defaults are LLaVA-1.5's for Vicuna 7B (scripts/v1_5 of haotian-liu/LLaVA).
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.options import RunOptions
+
 # Every matrix of the language model but its head; "all-linear" would adapt the encoder and the projector as well.
 LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -42,28 +44,14 @@ class LlavaDataArguments:
 
 
 @dataclass
-class LlavaOptions:
-    """LLaVA's own settings, other defaults than trl's, and what every run sets. A run resumes from the newest good checkpoint of output_dir."""
+class LlavaOptions(RunOptions):
+    """LLaVA's own settings and other defaults than trl's."""
 
-    output_dir: str = field(default="outputs", metadata={"help": "Folder for checkpoints and the finished model."})
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "Rows a device and step."})
-    learning_rate: float = field(default=2e-5, metadata={"help": "AdamW's, after the warm-up."})
-    max_steps: int = field(default=-1, metadata={"help": "Steps instead of epochs, where above 0."})
-    seed: int = field(default=42, metadata={"help": "Of everything random."})
-    weight_decay: float = 0.0
-    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or below 1 a share of all, to the full rate."})
-    lr_scheduler_type: str = "cosine"
-    num_train_epochs: float = field(default=1, metadata={"help": "Times through the data."})
+    learning_rate: float = 2e-5
+    warmup_steps: float = 0.03
+    num_train_epochs: float = 1
     max_length: int | None = field(
         default=2048, metadata={"help": "Tokens of a row, with those of its image; what is longer is cut."}
-    )
-    dataloader_drop_last: bool = True
-    remove_unused_columns: bool = False
-    logging_steps: float = 10
-    logging_nan_inf_filter: bool = False
-    save_total_limit: int | None = 2
-    overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Delete the checkpoints in output_dir and start anew instead of resuming."}
     )
 
 
