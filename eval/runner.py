@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -90,7 +90,7 @@ def run_task(task: Task, embedder: Embedder, data: Any = None) -> Result:
         "processes": str(embedder.state.num_processes if embedder.distributed else 1),
         "batch size": str(embedder.batch_size),
         "batches": ", ".join(f"{sum(c[kind] for c in counts)} {kind}" for kind in embedder.batches),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return result
 

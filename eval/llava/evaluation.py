@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from accelerate import PartialState
@@ -186,7 +186,7 @@ def _finish(
     result.settings["options"] = benchmark.options()
     result.data = {"questions": len(questions)} | result.data
     result.data_digests[""] = digest_of([questions], portable=True)
-    finished = {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
     result.environment = environment() | result.environment | finished
     with failing_together():
         if args.output and PartialState().is_main_process:

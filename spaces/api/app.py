@@ -209,7 +209,7 @@ async def _embed(item: TextItem | str, service: Service) -> torch.Tensor:
 async def _in_time(work: Awaitable[Any], limits: Limits) -> Any:
     try:
         return await asyncio.wait_for(work, limits.seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise BadRequest(f"the request took longer than {limits.seconds:g} s; send fewer items", 503) from None
     except ValueError as error:  # of tokenizer, processor or model: the text or image is the reason
         raise BadRequest(str(error)) from None
