@@ -82,3 +82,10 @@ def tiny_checkpoint(tiny_fgclip: FGCLIPModel, tiny_processor: FGCLIPProcessor, t
     tiny_fgclip.save_pretrained(path)
     tiny_processor.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randint(0, 256, (h, w, 3), generator=generator, dtype=torch.uint8) for h, w in ((40, 56), (64, 48))]
+    return [Image.fromarray(pixels.numpy()) for pixels in noise]
