@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from . import RECIPES
 from .arguments import FGCLIPTrainingArguments
 from .help import USAGE, add_common
 from .options import DataArguments, ModelArguments
+from .trackers import check_trackers
 
 Arguments = tuple[ModelArguments, DataArguments, FGCLIPTrainingArguments]
 
@@ -34,7 +36,7 @@ def parse_dataclasses(
         description: what `--help-all` begins with.
 
     Raises:
-        ValueError: for an option or a recipe's key that does not exist.
+        ValueError: for an option or a recipe's key that does not exist, or a tracker that is not installed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = DataclassParser(types, usage=USAGE, description=description)
@@ -52,7 +54,12 @@ def parse_dataclasses(
         _require_known(key, actions, f"in {recipe}")
         actions[key].required = False
         parser.set_defaults(**{key: value})
-    *parsed, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    with warnings.catch_warnings():
+        # transformers 5.17 knows gradient_checkpointing alone, 5.23 calls it activation_checkpointing.
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing", category=FutureWarning)
+        *parsed, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    for one in parsed:
+        check_trackers(getattr(one, "report_to", []))
     return tuple(parsed)
 
 

@@ -98,3 +98,17 @@ def test_help_is_ours_and_all_of_it_on_demand(capsys):
         assert "--optimizer_in_backward" in text
         assert "--learning_rate" in text
         assert ("--torch_empty_cache_steps" in text) == shown
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.trackers.get_available_reporting_integrations", lambda: ["tensorboard"])
+    parse(Stage1Arguments, tmp_path, "--use_cpu", "--report_to", "tensorboard")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("report_to: [tensorboard, wandb]\n")
+    with pytest.raises(ValueError, match=r"--report_to wandb needs .*none.*'\.\[wandb\]'"):
+        parse(Stage1Arguments, tmp_path, "--config", str(recipe), "--use_cpu")
+
+
+def test_recipes_warn_of_nothing(tmp_path, recwarn):
+    parse(Stage2Arguments, tmp_path, "--config", "lora_stage2_vit_b16", "--use_cpu")
+    assert not recwarn
