@@ -16,9 +16,10 @@ import torch
 import transformers
 
 from eval.names import name_of
+from fgclip.heap import heap_settings
 
 # Environment variables that decide about peak memory on a CPU; named in the command where they are set.
-ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_MMAP_THRESHOLD_")
+ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def hardware(device: str = "cpu") -> str:
@@ -74,13 +75,14 @@ def median(values: Sequence[float]) -> float:
 
 
 def run_alone(module: str, arguments: Sequence[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs `python -m module …` as a process of its own and reads the JSON object on its last line.
+    """Runs `python -m module …` as a process of its own, its heap as commands have it, and reads the JSON object on its last line.
 
     Raises:
         RuntimeError: where it fails; the message ends with what it wrote.
     """
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    settings = {**os.environ, **heap_settings(), **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, env=settings)
     if done.returncode:
         raise RuntimeError(
             f"{' '.join(command[1:])} ended with {done.returncode} (-9: out of memory): {done.stderr[-1500:]}"

@@ -1,4 +1,5 @@
-"""Memory of long runs that have a new shape in every batch, as packed texts do; settled here, before the first batch.
+"""Memory of long runs that have a new shape in every batch, as packed texts do; settled here, before the first batch, but for
+what the C library must know when a process starts (`fgclip/heap.py`).
 
 On a CPU, oneDNN keeps what it compiled for a shape, up to 1,024 of them and 20 MB a training step; and the C library's heap
 fills with gaps into which no later block fits. On a GPU, PyTorch's allocator is left with such gaps.

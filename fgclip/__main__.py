@@ -9,11 +9,14 @@ from pathlib import Path
 
 from fgclip.command_line import run_command, set_called_as, stop
 from fgclip.commands import COMMANDS, Command
+from fgclip.heap import settle_heap
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    if arguments is None:
+        settle_heap()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(overview())

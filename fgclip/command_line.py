@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fgclip.commands import resumes
+from fgclip.heap import settle_heap
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -79,6 +80,8 @@ def run_command(main: Callable[..., Any], arguments: Sequence[str] | None = None
         main: takes the arguments; what it returns is the exit code if it is a number.
         arguments: by default those of the process.
     """
+    if arguments is None:
+        settle_heap()
     if os.environ.get("FGCLIP_TRACEBACK") == "1":
         result = main(arguments)
     else:
