@@ -5,9 +5,15 @@ BIN := $(VENV)/bin
 TORCHVISION_VENV ?= .venv-torchvision
 SPACES_VENV ?= .venv-spaces
 OLDEST_TRANSFORMERS ?= .oldest-transformers
+# Where Node is: its packages for the test of exported files.
+TRANSFORMERS_JS ?= $(if $(shell command -v npm),.transformers-js)
 OUTPUT ?= outputs/quickstart
 # For pytest: make test PYTEST_ARGS="-k tokenizer"
 PYTEST_ARGS ?=
+# All tests run in so many processes with one thread each; a file's tests stay together, since they share what it prepares.
+PROCESSES ?= 2
+PYTEST_PACKAGES := pytest pytest-timeout pytest-xdist
+PYTEST := -m pytest --numprocesses $(PROCESSES) --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision test-spaces wheel lint format docs clean
@@ -38,7 +44,12 @@ $(VENV)/.installed-all: $(VENV)/.installed
 	@touch $@
 
 $(OLDEST_TRANSFORMERS): $(VENV)/.installed
-	$(BIN)/python $(PIP_INSTALL) --no-deps --target $@ transformers==5.17.0 huggingface_hub==1.33.0
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target $@ transformers==5.17.0 huggingface_hub==1.33.0 \
+		|| { rm -rf $@; exit 1; }
+
+# The tokenizers and models of exported files in JavaScript; no package's own program is run.
+.transformers-js:
+	npm install --ignore-scripts --no-audit --no-fund --silent --prefix $@ @huggingface/transformers@4.3.1 || { rm -rf $@; exit 1; }
 
 install: $(VENV)/.installed
 
@@ -51,29 +62,35 @@ quickstart-fgclip2: install
 test: install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: $(VENV)/.installed-all $(OLDEST_TRANSFORMERS)
-	FGCLIP_OLDEST_TRANSFORMERS=$(abspath $(OLDEST_TRANSFORMERS)) $(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+test-all test-torchvision test-spaces: export OMP_NUM_THREADS = 1
+
+# What DeepSpeed compiles is kept in the environment that it is compiled for.
+test-all: export FGCLIP_OLDEST_TRANSFORMERS = $(abspath $(OLDEST_TRANSFORMERS))
+test-all: export FGCLIP_TRANSFORMERS_JS = $(abspath $(TRANSFORMERS_JS))
+test-all: export TORCH_EXTENSIONS_DIR = $(abspath $(VENV))/torch-extensions
+test-all: $(VENV)/.installed-all $(OLDEST_TRANSFORMERS) $(TRANSFORMERS_JS)
+	$(BIN)/python $(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
 # Of its own: PyPI's torchvision is the CUDA build, which breaks the pinned CPU torch.
 $(TORCHVISION_VENV)/.installed: setup.cfg
 	$(PYTHON) -m venv $(TORCHVISION_VENV)
 	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) torch==2.14.1 torchvision==0.29.1
-	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) -e ".[detection,open_clip,figures]" "transformers==5.23.*" pytest
+	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) -e ".[detection,open_clip,figures]" "transformers==5.23.*" $(PYTEST_PACKAGES)
 	@touch $@
 
 test-torchvision: $(TORCHVISION_VENV)/.installed
-	FGCLIP_REQUIRE_TORCHVISION=1 $(TORCHVISION_VENV)/bin/python -m pytest -m "slow or not slow" \
-		tests/eval/detection tests/training/detection tests/eval/test_adapters.py $(PYTEST_ARGS)
+	FGCLIP_REQUIRE_TORCHVISION=1 $(TORCHVISION_VENV)/bin/python $(PYTEST) -m "slow or not slow" \
+		tests/eval/detection tests/training/detection tests/eval/test_*adapter*.py $(PYTEST_ARGS)
 
 # Of its own: gradio needs an older Pillow than constraints.txt pins.
 $(SPACES_VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(SPACES_VENV)
 	$(SPACES_VENV)/bin/python $(PIP_INSTALL) -e ".[spaces]" \
-		$$(grep -E "^(torch|transformers|huggingface_hub)==" constraints.txt) pytest
+		$$(grep -E "^(torch|transformers|huggingface_hub)==" constraints.txt) $(PYTEST_PACKAGES)
 	@touch $@
 
 test-spaces: $(SPACES_VENV)/.installed
-	$(SPACES_VENV)/bin/python -m pytest -m "slow or not slow" tests/spaces --ignore tests/spaces/api $(PYTEST_ARGS)
+	$(SPACES_VENV)/bin/python $(PYTEST) -m "slow or not slow" tests/spaces --ignore tests/spaces/api $(PYTEST_ARGS)
 
 # The requirements are this environment's; .ci/wheel alone installs them anew.
 wheel: install
@@ -92,4 +109,4 @@ docs: install
 	$(BIN)/python docs/api.py outputs/docs
 
 clean:
-	rm -rf $(VENV) $(TORCHVISION_VENV) $(SPACES_VENV) $(OLDEST_TRANSFORMERS) .pytest_cache .ruff_cache *.egg-info outputs
+	rm -rf $(VENV) $(TORCHVISION_VENV) $(SPACES_VENV) $(OLDEST_TRANSFORMERS) .transformers-js .pytest_cache .ruff_cache *.egg-info outputs
