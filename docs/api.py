@@ -32,6 +32,22 @@ def not_importable() -> list[str]:
     return found
 
 
+def resolve_lazy_names() -> None:
+    """pdoc shows what a package's `__all__` names, and that alone; it does not see names that are imported when asked for."""
+    for name, package in list(sys.modules.items()):
+        if name.split(".")[0] not in PACKAGES or not hasattr(package, "__path__") or not hasattr(package, "__all__"):
+            continue
+        shown = []
+        for one in package.__all__:
+            try:
+                setattr(package, one, getattr(package, one))
+            except ImportError:  # of an extra
+                continue
+            shown.append(one)
+        modules = [one.name for one in pkgutil.iter_modules(package.__path__) if not one.name.startswith("_")]
+        package.__all__ = [*shown, *modules]
+
+
 def write(output: Path) -> list[str]:
     """Writes ``index.html`` and a page for each module.
 
@@ -44,6 +60,7 @@ def write(output: Path) -> list[str]:
     import pdoc
 
     left_out = not_importable()
+    resolve_lazy_names()
     pdoc.render.configure(docformat="google", footer_text="FG-CLIP")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is left out, and of annotations in transformers' own signatures
