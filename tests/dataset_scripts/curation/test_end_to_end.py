@@ -31,12 +31,13 @@ from tests.dataset_scripts.curation.curation_models import (
 pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT |= {"RAY_worker_niceness": "0"}  # Ray lets all other processes go first, on a busy machine for ever
 
 
 def wait_for(health: str, process: subprocess.Popen) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         try:
-            with urllib.request.urlopen(health, timeout=5) as reply:
+            with urllib.request.urlopen(health, timeout=30) as reply:
                 if reply.status == 200:
                     return
         except (urllib.error.URLError, OSError):
@@ -61,7 +62,7 @@ def transformers_serve(model: Path):
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)
 
 
 def test_200_images_in_one_command_on_both_engines_give_equal_output(tmp_path):
@@ -93,8 +94,8 @@ def test_200_images_in_one_command_on_both_engines_give_equal_output(tmp_path):
     assert len(outputs["local"]) == 200
     assert outputs["local"] == outputs["ray"]
     # the captioner has learnt to see colors, so the captions are about the pictures
-    colors = [scene(i)[1].split()[3] == row["caption"].split()[3] for i, row in enumerate(outputs["local"])]
-    assert sum(colors) > 150
+    truth = {f"{number:04d}.png": scene(number)[1] for number in range(200)}
+    assert sum(truth[row["source_id"]].split()[3] == row["caption"].split()[3] for row in outputs["local"]) > 150
     regions = [region for row in outputs["local"] for region in row["regions"]]
     assert len(regions) > 100
     assert {len(set(region["negatives"])) for region in regions} == {10}
@@ -143,14 +144,14 @@ def llama_server():
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)
 
 
 def test_llama_cpp_follows_the_schema_and_a_model_s_answers_are_usable_or_named(tmp_path):
     """Whatever the model knows: as many texts as asked for, none too long, and every bad one has a reason."""
     schema = load_prompt("negatives_v2").fill_schema(count=4, length=40)
     with llama_server() as url:
-        chat = ChatSettings(base_url=url, model="m", concurrency=1, max_tokens=300, timeout=300)
+        chat = ChatSettings(base_url=url, model="m", concurrency=1, max_tokens=300, timeout=900)
         request = Request("You answer with JSON.", 'Write 4 wrong versions of "a red train".', schema=schema)
         answers = []
         make_backend(chat).ask([request], lambda *_: None, lambda _, answer: answers.append(answer))

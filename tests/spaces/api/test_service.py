@@ -48,9 +48,9 @@ def url(checkpoint: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FGCLIP_API_KEYS": "key", "RAY_USAGE_STATS_ENABLED": "0"}
-    environment |= {
-        f"RAY_SERVE_PROXY_{kind}_CHECK_TIMEOUT_S": "60" for kind in ("READY", "HEALTH")
-    }  # on a busy machine
+    # On a busy machine; Ray lets all other processes go first, there for ever.
+    environment |= {f"RAY_SERVE_PROXY_{kind}_CHECK_TIMEOUT_S": "60" for kind in ("READY", "HEALTH")}
+    environment |= {"RAY_worker_niceness": "0"}
     command = [sys.executable, "-m", "spaces.api", "--model", str(checkpoint), "--port", str(port), "--threads", "1"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -60,7 +60,7 @@ def url(checkpoint: Path) -> Iterator[str]:
     reader.start()
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(600):
             assert process.poll() is None, "".join(lines)[-3000:]
             try:
                 urllib.request.urlopen(f"{address}/health", timeout=5)
@@ -72,7 +72,7 @@ def url(checkpoint: Path) -> Iterator[str]:
         yield address
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(300) == 130
 
 
 def encoded(color: str) -> str:
@@ -106,7 +106,7 @@ def test_many_clients_at_once_each_get_their_own_answer(url: str) -> None:
     def ask(route: str, body: dict) -> dict:
         headers = {"Content-Type": "application/json", "Authorization": "Bearer key"}
         request = urllib.request.Request(f"{url}/v1/{route}", json.dumps(body).encode(), headers)
-        return json.load(urllib.request.urlopen(request, timeout=120))["data"]
+        return json.load(urllib.request.urlopen(request, timeout=600))["data"]
 
     bodies = {
         f"text {n}": ("embeddings", {"input": [f"a thing of kind {n}", "a star"][: 1 + n % 2]}) for n in range(12)
@@ -162,7 +162,7 @@ def test_examples_of_vector_databases(example: str, needs: list[str], url: str, 
         Image.new("RGB", (60, 40), color).save(tmp_path / f"{color}.png")
     source = (ROOT / "docs" / "examples" / f"{example}.py").read_text(encoding="utf-8").replace('"none"', '"key"')
     command = [sys.executable, "-c", source, url, str(tmp_path), "a red thing", *([database] if database else [])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     scores = [float(line.split()[0]) for line in done.stdout.splitlines()]
     assert len(scores) == 3
