@@ -49,7 +49,7 @@ def _write(sample: Path, output: Path, splits: tuple[str, ...] = ("train",), **s
 
 def _read_back(hub: HubStandIn, cache: Path, splits: str) -> dict[str, list[str]]:
     command = [sys.executable, "-c", READ_BACK, REPO, splits]
-    done = subprocess.run(command, env=hub.environment(cache), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=hub.environment(cache), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

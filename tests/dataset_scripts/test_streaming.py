@@ -260,7 +260,7 @@ def test_any_file_system_of_fsspec_serves(shards: str, layout: Path, sample: Pat
 
 
 def test_images_are_fetched_by_url_as_they_are_needed(layout: Path, tmp_path: Path) -> None:
-    limits = DownloadSettings(timeout=2, retries=0, private_hosts=True)
+    limits = DownloadSettings(timeout=60, retries=0, private_hosts=True)
     with serving(tmp_path / "pictures") as server:
         paths = publish_urls(layout, server, lambda number: "gone" if number in (4, 8) else "ok")
         for _ in range(2):  # the second time from the cache

@@ -25,7 +25,7 @@ def _names(records: list[dict]) -> list[str]:
 def _rank(rank: int, folders: list[str], output: str) -> None:
     """Two epochs; a rank with fewer steps than the other would make the gathering fail."""
     store = torch.distributed.FileStore(f"{output}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=600))
     stream = load_training_data(folders[rank], streaming=True, rank=rank, world_size=2)
     loader = StatefulDataLoader(stream, batch_size=3, num_workers=rank, collate_fn=_names)
     epochs = []

@@ -50,7 +50,7 @@ def test_loads_without_the_package_and_gives_equal_logits(tiny_model, processor,
         "OMP_NUM_THREADS": "1",
     }
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stderr
     inputs = processor(images=image, text=["a dog", "a light red wooden star"], boxes=[[0, 0, 20, 20]])

@@ -80,7 +80,7 @@ def start(script: str, *arguments: str) -> tuple[subprocess.Popen, str]:
     for _ in range(600):
         assert process.poll() is None, process.stdout.read()
         try:
-            urllib.request.urlopen(url, timeout=2).close()
+            urllib.request.urlopen(url, timeout=30).close()
             return process, url
         except OSError:
             time.sleep(0.5)
@@ -90,7 +90,7 @@ def start(script: str, *arguments: str) -> tuple[subprocess.Popen, str]:
 
 def stop(process: subprocess.Popen) -> str:
     process.terminate()
-    return process.communicate(timeout=30)[0]
+    return process.communicate(timeout=900)[0]
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def start_run(
     return ranks
 
 
-def exit_codes(ranks: list[multiprocessing.Process], seconds: float = 120) -> list[int | None]:
+def exit_codes(ranks: list[multiprocessing.Process], seconds: float = 600) -> list[int | None]:
     """Of processes that must end by themselves; None for one that hangs."""
     for rank in ranks:
         rank.join(seconds)
@@ -142,12 +142,12 @@ def run(arguments: list[str], processes: int = 1, kill_at: int = 0, kill_writing
     victim = processes - 1 if kill_at else 0
     killed = bool(kill_at or kill_writing)
     ranks = start_run(arguments, processes, _Death(victim, kill_at, kill_writing) if killed else None)
-    ranks[victim].join(300)
+    ranks[victim].join(600)
     if killed:
         for rank in ranks:
             rank.kill()
     for rank in ranks:
-        rank.join(300)
+        rank.join(600)
     expected = -signal.SIGKILL if killed else 0
     assert ranks[victim].exitcode == expected, f"exit code {ranks[victim].exitcode}; its output is above"
     assert killed or all(rank.exitcode == 0 for rank in ranks)

@@ -150,7 +150,7 @@ def test_fsdp2_on_two_processes_equals_one(start, tmp_path):
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(200)
+        rank.join(600)
     assert [rank.exitcode for rank in ranks] == [0, 0]
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     model = FGCLIPModel.from_pretrained(start)

@@ -82,23 +82,25 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
 
 @dataclass
 class Waits:
-    """In a process group of its own, which is told in the midst of a step; tells of that step by a file."""
+    """In a process group of its own, which is told in the midst of a step: files tell of the step and of the signal."""
 
     ready: Path
+    told: Path
 
     def __call__(self, rank: int) -> list[TrainerCallback]:
         os.setpgid(0, 0)
-        return [_Wait(self.ready)]
+        return [_Wait(self)]
 
 
 class _Wait(TrainerCallback):
-    def __init__(self, ready: Path):
-        self.ready = ready
+    def __init__(self, files: Waits):
+        self.files = files
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         if state.global_step == 2:
-            self.ready.touch()
-            time.sleep(1.5)
+            self.files.ready.touch()
+            while not self.files.told.exists():
+                time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -106,10 +108,11 @@ def test_data_workers_outlive_a_signal_to_the_whole_group(number, start, shards,
     """As a terminal and a scheduler send it."""
     workers = ["--dataloader_num_workers", "2", "--save_strategy", "no"]
     arguments = command(start, tmp_path / "run", *settings(shards, 4, *workers))
-    (process,) = start_run(arguments, 1, Waits(tmp_path / "ready"))
+    (process,) = start_run(arguments, 1, Waits(tmp_path / "ready", tmp_path / "told"))
     while process.is_alive() and not (tmp_path / "ready").exists():
         time.sleep(0.05)
     os.killpg(process.pid, number)
+    (tmp_path / "told").touch()
     assert exit_codes([process]) == [128 + number]
     assert find_damage(tmp_path / "run" / "checkpoint-3") is None
     run(arguments)

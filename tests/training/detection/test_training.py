@@ -69,7 +69,7 @@ def run(
             environment |= {name: str(value) for name, value in place.items()}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [rank.communicate(timeout=300)[1] for rank in ranks]
+    errors = [rank.communicate(timeout=900)[1] for rank in ranks]
     expected = -signal.SIGKILL if kill_at else 0
     assert [rank.returncode for rank in ranks] == [expected] * processes, errors[0][-3000:]
     return {} if kill_at else load_file(output / "detector.safetensors")

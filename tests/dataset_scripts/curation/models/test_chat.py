@@ -20,7 +20,7 @@ from tests.dataset_scripts.curation.schema_server import small_model
 
 
 def settings(url, **values):
-    return ChatSettings(**{"base_url": url, "model": "m", "timeout": 5, "retries": 2, **values})
+    return ChatSettings(**{"base_url": url, "model": "m", "timeout": 60, "retries": 2, **values})
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def test_passing_failures_are_retried(status):
 )
 def test_lasting_failures_have_names(reply, failure, asked):
     with serve(lambda request, n: reply) as (url, seen):
-        (answer,), account = ask(url, timeout=0.3)
+        (answer,), account = ask(url, timeout=0.3 if failure == "time-out" else 60)
     assert (answer.failure, answer.text) == (failure, "")
     assert account.failures == {failure: 1}
     assert len(seen) == asked
@@ -175,7 +175,7 @@ def test_nobody_there_is_a_named_failure():
 
 def test_concurrency_is_what_was_asked_for():
     gate, inside, most = threading.Lock(), [0], [0]
-    barrier = threading.Barrier(4, timeout=20)
+    barrier = threading.Barrier(4, timeout=60)
 
     def answer(request, n):
         with gate:
@@ -187,7 +187,7 @@ def test_concurrency_is_what_was_asked_for():
         return completion(request["messages"][1]["content"])
 
     with serve(answer) as (url, _):
-        answers, _ = ask(url, *[Request("s", str(i)) for i in range(12)], concurrency=4, timeout=30)
+        answers, _ = ask(url, *[Request("s", str(i)) for i in range(12)], concurrency=4)
     assert most[0] == 4
     assert [a.text for a in answers] == [str(i) for i in range(12)]
 
