@@ -11,6 +11,7 @@ such a step is measured (the step sleeps: an accelerator leaves the cores to the
 """
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from benchmarks.measure import save, table
 from dataset_scripts.streaming import load_training_data
+from dataset_scripts.streaming.even import BLOCK
 from modeling_fgclip import FGCLIPProcessor
 from modeling_fgclip.text_checks import check_vocabulary
 from training.architectures import ARCHITECTURES, architecture
@@ -60,8 +62,11 @@ def make_loader(data: Any, collator: FGCLIPCollator, batch_size: int, batches: i
     return DataLoader(data, batch_size=batch_size, drop_last=True, **settings)
 
 
-def rate(loader: DataLoader, batches: int) -> dict[str, float]:
-    """Images a CPU second without workers, and the seconds of reading and of collating an image."""
+def rate(loader: DataLoader, batches: int, warm_up: int) -> dict[str, float]:
+    """Images a CPU second without workers, and the seconds of reading and of collating an image.
+
+    Streams read a block ahead: batches of the first block are not counted, so that as much is read as is collated.
+    """
     collate, spent = loader.collate_fn, 0.0
 
     def timed_collate(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -73,13 +78,15 @@ def rate(loader: DataLoader, batches: int) -> dict[str, float]:
 
     loader.collate_fn = timed_collate
     iterator = iter(loader)
-    next(iterator)  # opens files
+    for _ in itertools.islice(iterator, warm_up):
+        pass
     spent, begin, images = 0.0, time.process_time(), 0
-    for _ in range(batches - 1):
-        batch = next(iterator, None)
-        if batch is None:
-            break
+    for batch in itertools.islice(iterator, batches):
         images += len(batch["pixel_values"])
+    if not images:
+        raise ValueError(
+            f"The data are too few: {warm_up} batches are not counted. Generate more, or lower --batch-size."
+        )
     total = time.process_time() - begin
     return {"images/s": images / total, "read ms": 1e3 * (total - spent) / images, "collate ms": 1e3 * spent / images}
 
@@ -113,13 +120,13 @@ def main() -> None:
     if arguments.workers and not arguments.step_seconds:
         parser.error("--workers needs --step-seconds, the time of a step of this batch size")
     torch.set_num_threads(1)
-    rows = []
+    warm_up, rows = math.ceil(BLOCK / arguments.batch_size), []
     for root in arguments.roots:
         for name, data in sources(root):
             collator = make_collator(arguments.model, arguments.tokenizer)
-            loader = make_loader(data, collator, arguments.batch_size, arguments.batches, 0)
+            loader = make_loader(data, collator, arguments.batch_size, warm_up + arguments.batches, 0)
             row: dict[str, Any] = {"data": name}
-            measured = rate(loader, arguments.batches)
+            measured = rate(loader, arguments.batches, warm_up)
             row |= {key: round(value, 2) for key, value in measured.items()}
             if arguments.step_seconds:
                 needed = arguments.batch_size / arguments.step_seconds

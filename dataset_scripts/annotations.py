@@ -59,15 +59,22 @@ def read_published(
 
 
 def read_annotation_file(
-    path: str, images: ImageStore, report: Report, storage_options: dict[str, Any], start: int = 0, stride: int = 1
+    path: str,
+    images: ImageStore,
+    report: Report,
+    storage_options: dict[str, Any],
+    start: int = 0,
+    stride: int = 1,
+    decode: bool = True,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered records of the schema that have a usable image and caption; the rest is counted in ``report``.
 
-    ``image`` is ``{"path": None, "bytes": …}`` with bytes that :func:`~dataset_scripts.images.check_image` passed.
+    ``image`` is ``{"path": None, "bytes": …}`` with bytes that :func:`~dataset_scripts.images.check_image` passed;
+    ``decode`` is its.
     """
 
     def load(item: tuple[int, str, str, dict[str, Any]]) -> bytes:
-        return check_image(images.read(item[2])).data
+        return check_image(images.read(item[2]), decode=decode).data
 
     published_records = read_published(path, report, storage_options, start, stride)
     for (number, where, source_id, published), image in prefetch(published_records, load, images.readers, len):

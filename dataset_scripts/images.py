@@ -40,12 +40,24 @@ def as_jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def check_image(data: bytes, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> CheckedImage:
+def _keeps_its_bytes(image: Image.Image, header: Header) -> bool:
+    is_plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+    return image.format in _KEPT_FORMATS and is_plain and header.orientation == 1
+
+
+def check_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE, decode: bool = True
+) -> CheckedImage:
     """Decodes the image in full and returns bytes that every later reader decodes alike.
 
     An RGB or grey JPEG, PNG or WebP that needs no turning keeps its bytes. CMYK, palette, 16-bit, transparent,
     EXIF-rotated and other images are converted (:func:`~modeling_fgclip.pixels.to_rgb`): JPEG sources to JPEG (quality
     95), all others to PNG.
+
+    Args:
+        data: of a file.
+        max_pixels, min_side: what it may have at most, and must have at least.
+        decode: False leaves it to the next reader to find that an image which keeps its bytes is truncated or damaged.
 
     Raises:
         BadImage: empty, markup, not an image, truncated, a decompression bomb, or smaller than ``min_side``.
@@ -56,9 +68,10 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS, min_side: int = MIN_S
         raise BadImage(
             "image is too small", f"{header.width}×{header.height} pixels, at least {min_side} a side needed"
         )
+    if not decode and _keeps_its_bytes(image, header):
+        return CheckedImage(data, header)
     pixels = to_rgb(image)
-    plain = image.format in _KEPT_FORMATS and image.mode in ("RGB", "L") and "transparency" not in image.info
-    if plain and header.orientation == 1:
+    if _keeps_its_bytes(image, header):
         return CheckedImage(data, header)
     if image.format in ("JPEG", "MPO"):
         return CheckedImage(as_jpeg(pixels), header)

@@ -11,9 +11,10 @@ but attention works on.
 
 import inspect
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -61,57 +62,54 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool], share_
         )
     if not texts or not all(len(text) for text in texts):
         raise ValueError(f"pack_texts needs at least one text and no empty one, got {len(texts)} texts.")
-    lengths = torch.tensor([len(text) for text in texts])
-    order = torch.argsort(lengths, stable=True)
-    lengths = lengths[order]
-    starts = F.pad(lengths.cumsum(0), (1, 0))
-    is_long = torch.tensor(list(long_text), dtype=torch.bool)[order]
-    input_ids = torch.tensor([token for index in order.tolist() for token in texts[index]])
-    position_ids = torch.arange(starts[-1]) - starts[:-1].repeat_interleave(lengths)
-    long_token = is_long.repeat_interleave(lengths)
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    ordered, is_long = [list(texts[number]) for number in order], np.array(long_text, dtype=bool)[order]
+    lengths = np.array([len(text) for text in ordered])
+    starts = np.append(0, lengths.cumsum())
+    input_ids = np.fromiter(chain.from_iterable(ordered), np.int64, starts[-1])
+    position_ids = np.arange(starts[-1]) - starts[:-1].repeat(lengths)
+    long_token = is_long.repeat(lengths)
     nodes = tokens = None
     if share_prefixes:
-        nodes, tokens = _prefix_tree(input_ids, starts, is_long)
+        nodes, tokens = _prefix_tree(ordered, input_ids, starts, is_long)
         input_ids, position_ids, long_token = input_ids[tokens], position_ids[tokens], long_token[tokens]
+        nodes, tokens = torch.from_numpy(nodes), torch.from_numpy(tokens)
     return PackedTexts(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        long_token=long_token,
-        long_text=is_long,
-        cu_seqlens=starts.to(torch.int32),
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        long_token=torch.from_numpy(long_token),
+        long_text=torch.from_numpy(is_long),
+        cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
         length_groups=[(len(list(group)), length) for length, group in groupby(lengths.tolist())],
-        restore=torch.argsort(order),
+        restore=torch.from_numpy(np.argsort(order)),
         nodes=nodes,
         tokens=tokens,
     )
 
 
 def _prefix_tree(
-    input_ids: torch.Tensor, starts: torch.Tensor, is_long: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T,) node of each token, (U,) one token of each node. Nodes are ordered by position, then as their texts are.
+    texts: list[list[int]], input_ids: np.ndarray, starts: np.ndarray, is_long: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) node of each token, (U,) one token of each node. Nodes are ordered by position, then as a dictionary is.
 
-    Short and long texts share nothing, since their positions differ.
+    In a dictionary's order a text shares most with the one before, so that only neighbors are compared. Short and long
+    texts share nothing, since their positions differ.
     """
-    lengths = starts.diff()
-    nodes = torch.empty_like(input_ids)
-    vocabulary = input_ids.max() + 1
-    tokens = []
-    parents = is_long.long()  # of the next token of each text: a node, at first one root for short and one for long
-    count = 0
-    for position in range(int(lengths.max())):
-        # Texts lie shortest first, so those that reach this position are the last ones.
-        reaching = slice(int(torch.searchsorted(lengths, position, right=True)), None)
-        places = starts[:-1][reaching] + position
-        children = parents[reaching] * vocabulary + input_ids[places]  # one number for a parent and a token
-        distinct, child = torch.unique(children, return_inverse=True)
-        first = torch.full_like(distinct, len(input_ids)).scatter_reduce_(0, child, places, "amin")
-        rank = torch.empty_like(distinct)
-        rank[torch.argsort(first)] = torch.arange(len(distinct))
-        nodes[places] = parents[reaching] = count + rank[child]
-        tokens.append(first.sort().values)
-        count += len(distinct)
-    return nodes, torch.cat(tokens)
+    order = np.array(sorted(range(len(texts)), key=lambda number: (is_long[number], texts[number])))
+    lengths, is_long = np.diff(starts)[order], is_long[order]
+    begins = lengths.cumsum() - lengths
+    text = np.arange(len(texts)).repeat(lengths)  # (T,), as all that follow: tokens in that order
+    position = np.arange(len(input_ids)) - begins[text]
+    places = starts[order][text] + position
+    input_ids = input_ids[places]
+    has_above = (text > 0) & (is_long[text] == is_long[text - 1]) & (position < lengths[text - 1])
+    is_same = has_above & (input_ids[np.where(has_above, begins[text - 1] + position, 0)] == input_ids)
+    shared = np.minimum.reduceat(np.where(is_same, len(input_ids), position), begins)  # tokens, of each text
+    by_position = np.argsort(position, kind="stable")
+    is_new = (position >= shared[text])[by_position]
+    nodes = np.empty_like(places)
+    nodes[places[by_position]] = is_new.cumsum() - 1
+    return nodes, places[by_position[is_new]]
 
 
 def packed_attention(

@@ -40,8 +40,12 @@ class Decoder:
         self.report.problems["record lost with its shard"] += lost
         self.report.examples.setdefault("record lost with its shard", []).append(f"{lost} of {shard.name}")
 
-    def __call__(self, row: Row) -> dict[str, Any] | None:
+    def __call__(self, row: Row, where: str = "") -> dict[str, Any] | None:
         """The record of the schema; None if it is lost, unusable, or its image cannot be decoded.
+
+        Args:
+            row: as it was read.
+            where: names its place, where it does not do so itself.
 
         Raises:
             ValueError: with ``on_bad="raise"``.
@@ -52,7 +56,7 @@ class Decoder:
         try:
             return {**record, "image": to_rgb(record["image"]["bytes"])}
         except BadImage as error:
-            self.undecodable(row, record, error)
+            self.undecodable(row, record, error, where)
             return None
 
     def judged(self, row: Row) -> dict[str, Any] | None:
@@ -73,14 +77,14 @@ class Decoder:
             self._own = Report(self.report.on_bad)
         return record
 
-    def undecodable(self, row: Row, record: dict[str, Any], error: Exception) -> None:
+    def undecodable(self, row: Row, record: dict[str, Any], error: BadImage, where: str = "") -> None:
         """Counts a record whose image no decoder reads.
 
         Raises:
             ValueError: with ``on_bad="raise"``.
         """
-        where = f"{row.where} " if isinstance(row, StoredRow) else ""
-        self._fault("image cannot be decoded", f"{where}{record['source_id']}", error)
+        where = row.where if isinstance(row, StoredRow) else where
+        self._fault(error.reason, f"{where} {record['source_id']}".lstrip(), error)
 
     def add(self, report: Report, file: str) -> None:
         """Adds what was found in a file of annotations, unless it was before."""

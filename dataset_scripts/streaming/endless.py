@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ class AnnotationFile:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def numbered(self, start: int, stride: int, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Records with their numbers, from ``start`` on, every ``stride``-th."""
-        yield from read_annotation_file(self.path, self.images, report, self.storage_options, start, stride)
+        """Records with their numbers, from ``start`` on, every ``stride``-th; images are decoded by the caller alone."""
+        yield from read_annotation_file(
+            self.path, self.images, report, self.storage_options, start, stride, decode=False
+        )
 
 
 def _numbered(
@@ -89,13 +92,14 @@ class EndlessSource:
         while empty_cycles < 2:
             order, found = self._order(cursor.cycle), False
             while cursor.file < len(order):
-                start = max(cursor.record, first)
-                rows = _numbered(self.files[order[cursor.file]], first, start, stride, self.decode)
+                start, file = max(cursor.record, first), self.files[order[cursor.file]]
+                rows = _numbered(file, first, start, stride, self.decode)
                 while block := list(itertools.islice(rows, BLOCK)):
                     order_in_block = np.random.default_rng([*self.seed, cursor.cycle, order[cursor.file], block[0][0]])
                     for index in order_in_block.permutation(len(block))[cursor.in_block :]:
                         cursor.in_block += 1
-                        if (record := self.decode(block[index][1])) is not None:
+                        number, row = block[index]
+                        if (record := self.decode(row, f"{PurePosixPath(file.path).name}[{number}]")) is not None:
                             found = True
                             yield record
                     cursor.record, cursor.in_block = block[-1][0] + stride, 0

@@ -197,12 +197,12 @@ def test_single_records_that_cannot_be_read_are_replaced_and_named(whole: dict[s
             problems += stream.report.problems
         assert len(found) == 40
         assert set(names) - set(found) == {names[4], names[9]}
-        assert set(problems) == {"record cannot be read", "image cannot be decoded"}
+        assert set(problems) == {"record cannot be read", "HTML or XML instead of an image"}
     stream = load_training_data(folder, streaming=True, verify=False)
     list(stream)
     assert stream.report.examples["record cannot be read"][0].startswith("train-00000.tar[4]: ")
-    assert stream.report.examples["image cannot be decoded"][0].startswith(f"train-00000.tar[9] {names[9]}")
-    with pytest.raises(ValueError, match=r"(record cannot be read|image cannot be decoded) in"):
+    assert stream.report.examples["HTML or XML instead of an image"][0].startswith(f"train-00000.tar[9] {names[9]}")
+    with pytest.raises(ValueError, match=r"(record cannot be read|HTML or XML instead of an image) in"):
         list(load_training_data(folder, streaming=True, on_bad="raise", verify=False))
 
 

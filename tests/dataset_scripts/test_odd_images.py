@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from dataset_scripts.convert import ConvertSettings, convert, finehard_source
 from dataset_scripts.finehard import FineHARD
 from dataset_scripts.report import Report
+from dataset_scripts.streaming import load_training_data
 
 
 def _rotated(picture: Image.Image) -> bytes:
@@ -101,6 +103,25 @@ def test_unusable_images_are_counted_and_listed(layout: Path, picture: Image.Ima
     )
 
 
+def test_a_stream_counts_them_too(layout: Path, picture: Image.Image) -> None:
+    """Each once and with its place, however often the layout comes round, and where a run resumes on it."""
+    names = _put(layout, [encode(picture) for encode, _ in REFUSED.values()])
+    stream = load_training_data(layout, streaming=True)
+    records = iter(stream)
+    seen, states = [], []
+    for _ in range(80):
+        seen.append(next(records)["source_id"])
+        states.append(stream.state_dict())
+    assert len(set(seen[:35])) == len(set(seen)) == 35
+    assert set(seen).isdisjoint(names)
+    assert stream.report.problems == {reason: 1 for _, reason in REFUSED.values()}
+    assert stream.report.examples["image is truncated or damaged"][0].startswith(f"part-0.json[0] {names[0]}")
+    for stop in range(0, 80, 7):
+        resumed = load_training_data(layout, streaming=True)
+        resumed.load_state_dict(states[stop])
+        assert [record["source_id"] for record in itertools.islice(resumed, 79 - stop)] == seen[stop + 1 :]
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_each_is_an_error_where_faults_are_to_raise(
     layout: Path, picture: Image.Image, tmp_path: Path, kind: str
@@ -111,3 +132,5 @@ def test_each_is_an_error_where_faults_are_to_raise(
         list(FineHARD(root=str(layout), on_bad="raise").as_streaming_dataset(split="train"))
     with pytest.raises(ValueError, match=reason):
         convert(finehard_source(str(layout), tmp_path, Report()), tmp_path / "out", ConvertSettings(on_bad="raise"))
+    with pytest.raises(ValueError, match=rf"{reason} in part-0\.json\[0\].*on_bad='skip'"):
+        list(itertools.islice(load_training_data(layout, streaming=True, on_bad="raise"), 40))

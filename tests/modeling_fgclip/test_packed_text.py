@@ -1,5 +1,7 @@
 """Packed texts against the padded path: equal features, equal gradients."""
 
+import random
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -83,22 +85,31 @@ def test_layout():
 def test_layout_of_shared_prefixes():
     packed = pack_texts([[1, 5, 6, 9], [1, 9], [1, 5, 9], [1, 5, 9], [1, 5, 7, 9]], [False] * 4 + [True], True)
     # Packed: 1 9 | 1 5 9 | 1 5 9 | 1 5 6 9 | 1 5 7 9, of which the last is long.
-    assert packed["nodes"].tolist() == [0, 2, 0, 3, 5, 0, 3, 5, 0, 3, 6, 8, 1, 4, 7, 9]
-    assert packed["tokens"].tolist() == [0, 12, 1, 3, 13, 4, 10, 14, 11, 15]
-    assert packed["input_ids"].tolist() == [1, 1, 9, 5, 5, 9, 6, 7, 9, 9]
+    assert packed["nodes"].tolist() == [0, 3, 0, 2, 6, 0, 2, 6, 0, 2, 5, 8, 1, 4, 7, 9]
+    assert packed["tokens"].tolist() == [8, 12, 9, 1, 13, 10, 4, 14, 11, 15]
+    assert packed["input_ids"].tolist() == [1, 1, 5, 9, 5, 6, 9, 7, 9, 9]
     assert packed["position_ids"].tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
     assert packed["long_token"].tolist() == [False, True, False, False, True, False, False, True, False, True]
 
 
-def test_nodes_are_distinct_beginnings(processor):
+def random_texts(count: int, words: int) -> tuple[list[list[int]], list[bool]]:
+    """Of few different tokens, so that many are equal or begin alike."""
+    rng = random.Random(count * 100 + words)
+    texts = [[0, *rng.choices(range(1, words), k=rng.randrange(6)), 9] for _ in range(count)]
+    return texts, rng.choices([False, True], k=count)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, 3), (2, 2), (2, 3), (9, 2), (30, 3), (200, 4)])
+def test_nodes_are_distinct_beginnings(count, words):
     """As many nodes as there are distinct beginnings of texts, and each token's node ends the same beginning."""
-    plain, shared = packed_texts(processor, False), packed_texts(processor, True)
-    texts = zip(plain["input_ids"].split(plain["cu_seqlens"].diff().tolist()), plain["long_text"], strict=True)
-    beginnings = [(bool(is_long), *ids[: end + 1].tolist()) for ids, is_long in texts for end in range(len(ids))]
-    assert len(shared["input_ids"]) == len(set(beginnings)) < len(beginnings)
-    node_of = {}
-    for node, beginning in zip(shared["nodes"].tolist(), beginnings, strict=True):
-        assert node_of.setdefault(node, beginning) == beginning
+    texts = random_texts(count, words)
+    plain, shared = pack_texts(*texts), pack_texts(*texts, share_prefixes=True)
+    packed = zip(plain["input_ids"].split(plain["cu_seqlens"].diff().tolist()), plain["long_text"], strict=True)
+    beginnings = [(bool(is_long), *ids[: end + 1].tolist()) for ids, is_long in packed for end in range(len(ids))]
+    node_of = dict(zip(beginnings, shared["nodes"].tolist(), strict=True))
+    assert len(shared["input_ids"]) == len(set(node_of.values())) == len(node_of)
+    assert [node_of[beginning] for beginning in beginnings] == shared["nodes"].tolist()
+    assert shared["nodes"][shared["tokens"]].tolist() == list(range(len(node_of)))
 
 
 @pytest.mark.parametrize(("texts", "flags"), [([], []), ([[1, 2], []], [True, True]), ([[1, 2]], [])])
