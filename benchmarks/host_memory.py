@@ -54,7 +54,7 @@ class Watch(TrainerCallback):
 def run(arguments: argparse.Namespace) -> None:
     """One way, in this process."""
     if arguments.alone == "without":
-        training.trainer.GiveBackHostMemory = TrainerCallback
+        training.trainer.FlatMemory = TrainerCallback
     watch = Watch(arguments.steps)
     with TemporaryDirectory() as folder:
         options = {

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
 from dataset_scripts.streaming import TrainingStream
-from eval.host_memory import settle_memory
 from modeling_fgclip import FGCLIP2Model, FGCLIP2Processor, FGCLIPModel, FGCLIPProcessor
 
 from .arguments import FGCLIPTrainingArguments
@@ -26,7 +25,7 @@ from .data.stream_loading import StreamDataLoader
 from .efficiency.activation_checkpointing import checkpoint_selectively
 from .efficiency.compiling import compile_encoders
 from .efficiency.gradient_cache import CachedBatch, cache_gradients
-from .efficiency.host_memory import GiveBackHostMemory
+from .efficiency.host_memory import FlatMemory
 from .efficiency.optimizer_in_backward import OptimizerInBackward
 from .evaluation import EvalTasks, evaluate_tasks
 from .family import training_family
@@ -108,7 +107,6 @@ class FGCLIPTrainer(Trainer):
         self._step_batches: list[dict[str, Any]] = []
         self._cached_batches: list[CachedBatch] = []
         self._step_loss = torch.zeros(())
-        settle_memory()
         super().__init__(
             model=model,
             args=args,
@@ -122,7 +120,7 @@ class FGCLIPTrainer(Trainer):
                 EndStep(self.objective),
                 *([self.average] if self.average else []),
                 Restore(self),
-                *([GiveBackHostMemory()] if args.device.type == "cpu" else []),
+                FlatMemory(),
                 *(callbacks or []),
                 self.stop,
             ],

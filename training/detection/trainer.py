@@ -15,6 +15,7 @@ from eval.detection.detector import OpenVocabularyDetector
 from training.checkpointing.resuming import Restore
 from training.checkpointing.saving import save_checkpoint
 from training.data.loading import epoch_loader
+from training.efficiency.host_memory import FlatMemory
 from training.run_log import RunLog
 from training.stopping import StopOnSignal, outlive_signals, stopping
 from training.watching import watch_step
@@ -53,7 +54,7 @@ class DetectionTrainer(Trainer):
             args=args,
             train_dataset=train_dataset,
             data_collator=train_dataset.collate,
-            callbacks=[Restore(self), self.stop],
+            callbacks=[Restore(self), FlatMemory(), self.stop],
         )
         self.model_accepts_loss_kwargs = False
 

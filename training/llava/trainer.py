@@ -12,6 +12,7 @@ from trl import SFTTrainer
 from training.checkpointing.resuming import Restore, load_weights
 from training.checkpointing.saving import save_checkpoint
 from training.data.loading import EpochDataLoader
+from training.efficiency.host_memory import FlatMemory
 from training.efficiency.lora import has_lora, merged_state
 from training.run_log import RunLog
 from training.stopping import StopOnSignal, outlive_signals, stopping
@@ -69,7 +70,7 @@ class LlavaTrainer(SFTTrainer):
             train_dataset=train_dataset,
             processing_class=processing_class,
             data_collator=data_collator,
-            callbacks=[Restore(self), self.stop],
+            callbacks=[Restore(self), FlatMemory(), self.stop],
         )
 
     def _send_telemetry(self) -> None:
