@@ -45,7 +45,7 @@ def as_text(findings: Findings) -> str:
         ]
         lines.append("negatives a region: " + ", ".join(f"{n}: {c:,}" for n, c in sorted(findings.negatives.items())))
     for kind, tokens in findings.tokens.items():
-        lines.append(f"tokens a {kind} ({len(tokens):,} looked at): {_quantiles(np.array(tokens))}")
+        lines.append(f"{kind}s in tokens ({len(tokens):,} looked at): {_quantiles(np.array(tokens))}")
         lines += _histogram(np.array(tokens), [0, 10, 20, 40, SHORT + 1, 128, LONG + 1, 100_000], " tokens")
         cut = (f"{findings.truncated(kind, limit):.1%} at {limit}" for limit in (SHORT, LONG))
         lines.append(f"  cut off: {', '.join(cut)}" + (f" (long captions have {LONG})" if kind == "caption" else ""))

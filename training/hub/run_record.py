@@ -101,7 +101,9 @@ def _changed(arguments: TrainingArguments) -> dict[str, Any]:
         name, value = field.name, getattr(arguments, field.name)
         if any(part in name for part in _NOT_RECORDED) or not isinstance(value, (bool, int, float, str)):
             continue
-        if name in always or name not in defaults or value != defaults[name]:
+        default = defaults.get(name)
+        unset = value == default or (value is False and default is None)  # some are None until they are resolved
+        if name in always or name not in defaults or not unset:
             changed[name] = value
     compiled = getattr(arguments, "compile_settings", None) or {}
     return changed | {f"torch_compile_{name}": value for name, value in compiled.items() if value is not None}
