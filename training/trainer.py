@@ -19,7 +19,7 @@ from .checkpointing.ema import WeightAverage
 from .checkpointing.resuming import Restore, checkpoint_to_resume, load_weights
 from .checkpointing.saving import save_checkpoint, save_model
 from .data.collator import NO_TEXT, FGCLIPCollator
-from .data.loading import epoch_loader
+from .data.loading import epoch_loader, loader_settings
 from .data.pixels import normalized
 from .data.stream_loading import StreamDataLoader
 from .efficiency.activation_checkpointing import checkpoint_selectively
@@ -36,7 +36,7 @@ from .losses.term import StepOutput
 from .objective import Objective
 from .optimizer import parameter_groups
 from .run_log import RunLog, peak_flops
-from .stopping import StopOnSignal, outlive_signals, stopping
+from .stopping import StopOnSignal, stopping
 from .temperatures import TEMPERATURES, ClampTemperatures, prepare_temperatures
 from .watching import watch_step
 
@@ -156,17 +156,11 @@ class FGCLIPTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank. Not handed to accelerate: the sampler shards, `_prepare_inputs` moves."""
-        workers = self.args.dataloader_num_workers
-        settings = {
-            "pin_memory": self.args.dataloader_pin_memory and torch.cuda.is_available(),
-            "prefetch_factor": self.args.dataloader_prefetch_factor if workers else None,
-            "worker_init_fn": outlive_signals,
-        }
         if isinstance(self.train_dataset, TrainingStream):
-            return StreamDataLoader(
-                self.train_dataset, self.args.train_batch_size, self.data_collator, workers, **settings
-            )
-        return epoch_loader(self.train_dataset, self.args, self.data_collator, **settings)
+            # Workers learn of the next epoch when they start.
+            settings = loader_settings(self.args) | {"persistent_workers": False}
+            return StreamDataLoader(self.train_dataset, self.args.train_batch_size, self.data_collator, **settings)
+        return epoch_loader(self.train_dataset, self.args, self.data_collator)
 
     def compute_loss(
         self,

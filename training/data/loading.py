@@ -7,6 +7,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import TrainingArguments
 
+from training.stopping import outlive_signals
+
 
 class DrawnRecords(Dataset):
     """A map-style data set whose records know their draw, from which the collator takes its randomness."""
@@ -68,8 +70,20 @@ class EpochDataLoader(DataLoader):
         self.batch_sampler.set_epoch(epoch)
 
 
+def loader_settings(args: TrainingArguments) -> dict[str, Any]:
+    """What a DataLoader of any kind takes from a run's arguments."""
+    workers = args.dataloader_num_workers
+    return {
+        "num_workers": workers,
+        "prefetch_factor": args.dataloader_prefetch_factor if workers else None,
+        "persistent_workers": bool(workers) and args.dataloader_persistent_workers,
+        "pin_memory": args.dataloader_pin_memory and torch.cuda.is_available(),
+        "worker_init_fn": outlive_signals,
+    }
+
+
 def epoch_loader(
-    records: Any, args: TrainingArguments, collate: Callable[[list[dict[str, Any]]], Any], **settings: Any
+    records: Any, args: TrainingArguments, collate: Callable[[list[dict[str, Any]]], Any]
 ) -> EpochDataLoader:
     """Batches of this rank from map-style records, in an order that depends on the seed and the epoch alone.
 
@@ -82,11 +96,4 @@ def epoch_loader(
         rank=args.process_index,
         world_size=args.world_size,
     )
-    return EpochDataLoader(
-        DrawnRecords(records),
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=args.dataloader_num_workers,
-        persistent_workers=bool(args.dataloader_num_workers) and args.dataloader_persistent_workers,
-        **settings,
-    )
+    return EpochDataLoader(DrawnRecords(records), batch_sampler=batches, collate_fn=collate, **loader_settings(args))

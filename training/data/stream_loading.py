@@ -52,16 +52,16 @@ class StreamBatches(Dataset):
         stream: of this rank.
         batch_size: records a batch; a worker's incomplete last one is left out.
         collate: from records to a batch.
-        workers, settings: of the `StatefulDataLoader`.
+        num_workers, settings: of the `StatefulDataLoader`.
     """
 
     def __init__(
-        self, stream: TrainingStream, batch_size: int, collate: Callable, workers: int = 0, **settings: Any
+        self, stream: TrainingStream, batch_size: int, collate: Callable, num_workers: int = 0, **settings: Any
     ) -> None:
-        self.stream, self.batch_size, self.workers = stream, batch_size, max(workers, 1)
+        self.stream, self.batch_size, self.workers = stream, batch_size, max(num_workers, 1)
         self.records = CountedDraws(stream)
         self.loader = StatefulDataLoader(
-            self.records, batch_size, num_workers=workers, collate_fn=collate, drop_last=True, **settings
+            self.records, batch_size, num_workers=num_workers, collate_fn=collate, drop_last=True, **settings
         )
         self._batches: Iterator[Any] | None = None
         self._next: Place | None = None
@@ -150,8 +150,10 @@ class Places(Sampler[list[Place]]):
 class StreamDataLoader(DataLoader):
     """What Trainer sees of a stream: a loader that counts, skips without reading, and knows its state."""
 
-    def __init__(self, stream: TrainingStream, batch_size: int, collate: Callable, workers: int = 0, **settings: Any):
-        batches = StreamBatches(stream, batch_size, collate, workers, **settings)
+    def __init__(
+        self, stream: TrainingStream, batch_size: int, collate: Callable, num_workers: int = 0, **settings: Any
+    ):
+        batches = StreamBatches(stream, batch_size, collate, num_workers, **settings)
         # The workers are those of the inner loader; this one hands on what it gives.
         super().__init__(batches, batch_sampler=Places(batches), collate_fn=_only, num_workers=0)
 

@@ -17,7 +17,7 @@ from training.checkpointing.saving import save_checkpoint
 from training.data.loading import epoch_loader
 from training.efficiency.host_memory import FlatMemory
 from training.run_log import RunLog
-from training.stopping import StopOnSignal, outlive_signals, stopping
+from training.stopping import StopOnSignal, stopping
 from training.watching import watch_step
 
 from .data import DetectionExamples
@@ -65,7 +65,7 @@ class DetectionTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of this rank, with an order that depends on seed and epoch alone."""
-        return epoch_loader(self.train_dataset, self.args, self.data_collator, worker_init_fn=outlive_signals)
+        return epoch_loader(self.train_dataset, self.args, self.data_collator)
 
     def compute_loss(
         self,

@@ -11,11 +11,11 @@ from trl import SFTTrainer
 
 from training.checkpointing.resuming import Restore, load_weights
 from training.checkpointing.saving import save_checkpoint
-from training.data.loading import EpochDataLoader
+from training.data.loading import EpochDataLoader, loader_settings
 from training.efficiency.host_memory import FlatMemory
 from training.efficiency.lora import has_lora, merged_state
 from training.run_log import RunLog
-from training.stopping import StopOnSignal, outlive_signals, stopping
+from training.stopping import StopOnSignal, stopping
 from training.watching import watch_step
 
 from .arguments import LlavaTrainingArguments
@@ -97,13 +97,7 @@ class LlavaTrainer(SFTTrainer):
             world_size=args.world_size,
         )
         return EpochDataLoader(
-            self.train_dataset,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            prefetch_factor=args.dataloader_prefetch_factor if args.dataloader_num_workers else None,
-            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
-            worker_init_fn=outlive_signals,
+            self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator, **loader_settings(args)
         )
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
