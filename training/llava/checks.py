@@ -1,5 +1,8 @@
 """What must fit together before the first step: model, processor, template, lengths."""
 
+from collections.abc import Callable
+from typing import Any
+
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
@@ -62,21 +65,45 @@ def check_template(processor: LlavaProcessor) -> None:
         )
 
 
+def prompt_of(processor: LlavaProcessor, question: str, has_image: bool) -> str:
+    """What stands before the first answer of a conversation."""
+    content = [*([{"type": "image"}] if has_image else []), {"type": "text", "text": question}]
+    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+
 def check_length(processor: LlavaProcessor, max_length: int | None, prompt: str) -> None:
-    """That an answer fits behind the image.
+    """That an answer begins before `max_length` cuts its row off.
 
     Args:
-        prompt: the shortest that a row with an image has, with one `<image>`.
+        prompt: what stands before it, with one `<image>` or none.
 
     Raises:
-        ValueError: `max_length` is used up before the answer.
+        ValueError: nothing of the answer is left.
     """
     if max_length is None:
         return
-    ids = processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    needed = len(ids) - 1 + image_tokens(processor)
+    needed = len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    image = image_tokens(processor) if IMAGE in prompt else 0
+    needed += image - bool(image)
     if max_length <= needed:
         raise ValueError(
-            f"Received max_length={max_length}; an image takes {image_tokens(processor)} tokens and the words around it "
-            f"{len(ids) - 1}, so nothing is left for the answer. Give more than {needed} (LLaVA: 2048)."
+            f"Received max_length={max_length}; the first answer comes after {needed} tokens, {image} of them the image's, "
+            f"so nothing of it would be learned. Give more than {needed} (LLaVA: 2048)."
         )
+
+
+def checking_length(
+    example: Callable[[dict[str, Any]], dict[str, Any]], processor: LlavaProcessor, max_length: int | None
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """[`~training.llava.data.finetune_example`] that refuses rows whose first question leaves no room for its answer."""
+    around = len(prompt_of(processor, "", True).encode()) + image_tokens(processor)
+
+    def checked(row: dict[str, Any]) -> dict[str, Any]:
+        made = example(row)
+        question = made["messages"][0]["content"]
+        # A token has a byte at least; few rows need to be counted.
+        if max_length is not None and around + len(question.encode()) >= max_length:
+            check_length(processor, max_length, prompt_of(processor, question, bool(made["images"])))
+        return made
+
+    return checked

@@ -19,7 +19,7 @@ from training.cli import parse_dataclasses
 from training.efficiency.lora import add_lora
 
 from .arguments import FinetuneArguments, LlavaTrainingArguments, PretrainArguments
-from .checks import check_fits, check_length, check_template
+from .checks import check_fits, check_length, check_template, checking_length, prompt_of
 from .collator import LlavaCollator
 from .data import CAPTIONS, MESSAGES, finetune_example, load_examples, pretrain_example
 from .optimizer import PROJECTOR
@@ -59,12 +59,14 @@ def _train(source: LlavaModelArguments, data: LlavaDataArguments, arguments: Lla
         raise ValueError(
             f"{source.model_name_or_path} holds a {type(processor).__name__}; `fgclip llava build` writes a LLaVA."
         )
-    prompt = processor.tokenizer.bos_token + IMAGE
-    example: Callable = partial(pretrain_example, start=processor.tokenizer.bos_token)
-    if not pretrains:
+    example: Callable
+    if pretrains:
+        start = processor.tokenizer.bos_token
+        prompt, example = start + IMAGE, partial(pretrain_example, start=start)
+    else:
         check_template(processor)
-        question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": ""}]}
-        prompt, example = processor.apply_chat_template([question], add_generation_prompt=True), finetune_example
+        prompt = prompt_of(processor, "", has_image=True)
+        example = checking_length(finetune_example, processor, arguments.max_length)
     check_length(processor, arguments.max_length, prompt)
     rows, report = load_examples(
         data.train_data, data.image_folder, example, CAPTIONS if pretrains else MESSAGES, data.on_bad

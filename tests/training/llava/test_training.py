@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -16,12 +17,16 @@ from torch.testing import assert_close
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import SFTTrainer
 
+from tests.training.llava.conftest import row
 from tests.training.llava.runs import finetune
 from tests.training.llava.test_build import inputs_of, outside, picture, question
 from tests.training.runs import history
 from training.cli import RECIPES, parse_dataclasses
 from training.efficiency.lora import add_lora, merged_state
 from training.llava.arguments import FinetuneArguments, PretrainArguments
+from training.llava.checks import checking_length
+from training.llava.collator import LlavaCollator
+from training.llava.data import MESSAGES, finetune_example, load_examples
 from training.llava.optimizer import parameter_groups
 from training.llava.options import LORA_TARGETS, LlavaDataArguments, LlavaModelArguments
 from training.llava.stages import choose_parameters, main
@@ -177,13 +182,27 @@ def test_adapters_stay_in_the_language_model(llava, tmp_path):
     assert any("vision_tower" in name and "lora_" in name for name, _ in model.named_parameters())
 
 
-def test_two_processes_are_one(pretrained, conversations, tmp_path):
+# Rows with images and without, and further options: mixed steps of two batches; steps of text alone, in which the
+# projector has no gradient. trl has DDP look for such weights, with gradient checkpointing too.
+KINDS_OF_STEPS = {
+    "mixed": (18, 6, ("--gradient_accumulation_steps", "2", "--max_steps", "2")),
+    "text alone": (4, 8, ("--gradient_checkpointing", "True", "--max_steps", "3")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_STEPS)
+def test_two_processes_are_one(pretrained, conversations, tmp_path, kind):
+    images, texts, changes = KINDS_OF_STEPS[kind]
+    rows = [row(number, turns=1 + number % 3, image=number < images) for number in range(images + texts)]
+    (tmp_path / "instruct.json").write_text(json.dumps(rows))
+    (tmp_path / "images").symlink_to(conversations / "images")
     outputs = {}
     for processes in (1, 2):
         outputs[processes] = tmp_path / str(processes)
-        size = ("--per_device_train_batch_size", str(4 // processes), "--gradient_accumulation_steps", "2")
-        arguments = command(pretrained, conversations, outputs[processes], *size, "--max_steps", "2")
-        assert finetune(arguments, processes) == [0] * processes
+        size = ("--per_device_train_batch_size", str(4 // processes))
+        assert (
+            finetune(command(pretrained, tmp_path, outputs[processes], *changes, *size), processes) == [0] * processes
+        )
     for one, two in zip(*map(history, outputs.values()), strict=True):
         for name in ("loss", "grad_norm", "mean_token_accuracy", "num_tokens"):
             assert one[name] == pytest.approx(two[name], rel=1e-4), name
@@ -245,7 +264,7 @@ def test_recipes_are_of_their_stage(name):
 
 
 MISTAKES = {
-    "max_length=20; an image takes 16 tokens": ("--max_length", "20"),
+    "max_length=20; the first answer comes after .* tokens, 16 of them the image's": ("--max_length", "20"),
     "fewer than a step": ("--per_device_train_batch_size", "64"),
     "packing": ("--packing", "True"),
     "fp16=True": ("--fp16", "True"),
@@ -258,6 +277,24 @@ MISTAKES = {
 def test_mistakes_are_told_before_the_first_step(llava, conversations, tmp_path, message):
     with pytest.raises(ValueError, match=message):
         main(FinetuneArguments, command(llava, conversations, tmp_path, *MISTAKES[message]))
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_a_row_without_room_for_its_answer_is_named(llava, conversations, tmp_path, image):
+    """The very number of tokens: one more, and it can be trained on."""
+    processor, long = AutoProcessor.from_pretrained(llava), row(4, image=image)
+    long["conversations"][0]["value"] += " and what else" * 20
+    collate = LlavaCollator(processor, conversations / "images", None, completions=False)
+    needed = torch.nonzero(collate([finetune_example(long)])["labels"][0] != -100)[0].item()
+    (tmp_path / "instruct.json").write_text(json.dumps([row(number) for number in range(4)] + [long]))
+    (tmp_path / "images").symlink_to(conversations / "images")
+    given = [tmp_path / "instruct.json"], tmp_path / "images"
+    with pytest.raises(ValueError, match=rf"row 4 \(id 4\).*comes after {needed} tokens"):
+        load_examples(*given, checking_length(finetune_example, processor, needed), MESSAGES)
+    assert len(load_examples(*given, checking_length(finetune_example, processor, needed + 1), MESSAGES)[0]) == 5
+    rows, report = load_examples(*given, checking_length(finetune_example, processor, needed), MESSAGES, "skip")
+    assert len(rows) == 4
+    assert "cannot be trained on" in str(report)
 
 
 def test_what_is_no_llava_is_refused(llava, conversations, tmp_path):
