@@ -75,7 +75,7 @@ test-all: $(VENV)/.installed-all $(OLDEST_TRANSFORMERS) $(TRANSFORMERS_JS)
 $(TORCHVISION_VENV)/.installed: setup.cfg
 	$(PYTHON) -m venv $(TORCHVISION_VENV)
 	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) torch==2.14.1 torchvision==0.29.1
-	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) -e ".[detection,open_clip,figures]" "transformers==5.23.*" $(PYTEST_PACKAGES)
+	$(TORCHVISION_VENV)/bin/python $(PIP_INSTALL) -e ".[detection,open-clip,figures]" "transformers==5.23.*" $(PYTEST_PACKAGES)
 	@touch $@
 
 test-torchvision: $(TORCHVISION_VENV)/.installed

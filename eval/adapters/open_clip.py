@@ -47,7 +47,7 @@ class OpenCLIPAdapter(ModelAdapter):
         try:
             import open_clip
         except ImportError:
-            raise ValueError(missing_extra("open_clip models need the open_clip library", "open_clip")) from None
+            raise ValueError(missing_extra("open_clip models need the open_clip library", "open-clip")) from None
         model, transform = open_clip.create_model_from_pretrained(name, pretrained)
         return cls(model, transform, open_clip.get_tokenizer(name), f"{name} {pretrained or ''}".strip())
 

@@ -98,7 +98,7 @@ def test_open_clip_interface(batch_first, photos):
 
 def test_without_open_clip_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ValueError, match=r"\[open_clip\]"):
+    with pytest.raises(ValueError, match=r"\[open-clip\]"):
         load_adapter("open_clip:EVA02-B-16:merged2b_s8b_b131k")
 
 
