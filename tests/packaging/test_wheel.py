@@ -50,9 +50,7 @@ def test_the_console_script(wheel):
 def test_extras_that_errors_name_exist(wheel):
     (metadata,) = (name for name in wheel.namelist() if name.endswith("dist-info/METADATA"))
     extras = {
-        line.split(": ")[1]
-        for line in wheel.read(metadata).decode().splitlines()
-        if line.startswith("Provides-Extra")
+        line.split(": ")[1] for line in wheel.read(metadata).decode().splitlines() if line.startswith("Provides-Extra")
     }
     assert {"curation", "ray", "search", "export", "lora", "figures", "detection", "open-clip"} <= extras
     # Metadata has `-` for `_`, and an older pip finds no extra under another name than that.

@@ -186,6 +186,6 @@ def test_refusals(demo, model, images, message, tmp_path):
 @pytest.mark.slow
 def test_a_model_that_is_not_there_is_refused_before_anything_is_created(hub, tmp_path):
     done = publish(hub, tmp_path / "home", "regions", "user/none", "--model", "user/missing")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "check that user/missing exists" in done.stderr
     assert ("spaces", "user/none") not in hub.repositories
