@@ -11,13 +11,13 @@ import torch.distributed as dist
 import yaml
 from accelerate.utils import DynamoBackend
 from safetensors.torch import load_file
-from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from tests.training.checkpointing.test_resuming import command
 from tests.training.records import make_record
 from tests.training.runs import CONTEXT, history, run
+from tests.training.sharding import shard
 from tests.training.test_trainer import make_trainer
 from training.arguments import Stage2Arguments
 from training.data.collator import FGCLIPCollator
@@ -132,9 +132,7 @@ def _sharded(rank: int, checkpoint: str, folder: str) -> None:
     model = FGCLIPModel.from_pretrained(checkpoint)
     prepare_temperatures(model)
     mesh = dist.init_device_mesh("cpu", (2,))
-    for block in (*model.vision_model.encoder.layers[:-1], *model.text_model.encoder.layers[:-1]):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1, 1e-3))
     loss = one_step(model, FGCLIPProcessor.from_pretrained(checkpoint), range(4 * rank, 4 * rank + 4))
     optimizer.step()

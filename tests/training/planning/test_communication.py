@@ -13,6 +13,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -22,12 +24,13 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.stage2_batch import MAX_REGIONS, NEGATIVES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
 from tests.conftest import TINY, make_fgclip2_processor, make_tiny_fgclip2
+from tests.training.sharding import shard
 from training.forward import embed
 from training.objective import Objective, parse_losses
 from training.options import STAGE1_LOSSES, STAGE2_LOSSES
-from training.planning.communication import Collective, embedding_collectives, gradient_collectives
+from training.planning.communication import BFLOAT16, Collective, embedding_collectives, gradient_collectives
 from training.planning.families import planned_family
-from training.temperatures import TEMPERATURES
+from training.temperatures import TEMPERATURES, prepare_temperatures
 
 IMAGES = 3
 MANY = (8, 64, 160)
@@ -154,6 +157,29 @@ class Asked(TorchDispatchMode):
         return operation(*arguments, **(settings or {}))
 
 
+def wrap_ddp(model: FGCLIPModel) -> torch.nn.Module:
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    wrapped.register_comm_hook(None, reduced)
+    return wrapped
+
+
+def reduced(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """What DDP does with a bucket by itself, but that the fake group's answer is none."""
+    dist.all_reduce(bucket.buffer())
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future
+
+
+def wrap_fsdp2(model: FGCLIPModel) -> torch.nn.Module:
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    return shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+
+WRAPPED = {"ddp": wrap_ddp, "fsdp2": wrap_fsdp2}
+
+
 def one_of_many(_: int, folder: str) -> None:
     torch.set_num_threads(1)
     for ranks in MANY:
@@ -164,6 +190,14 @@ def one_of_many(_: int, folder: str) -> None:
             with Asked(ranks) as collectives:
                 objective.total(objective.losses(embed(model, batch), batch)).backward()
             asked[name] = collectives.sizes
+        for strategy, wrap in WRAPPED.items():
+            model, objective = build_model(), OBJECTIVES["hard"]
+            batch = make_batch(model.config, IMAGES, "hard")
+            prepare_temperatures(model)
+            model = wrap(model)
+            with Asked(ranks) as collectives:
+                objective.total(objective.losses(embed(model, batch), batch)).backward()
+            asked[strategy] = collectives.sizes
         Path(folder, f"{ranks}.json").write_text(json.dumps(asked))
         dist.destroy_process_group()
 
@@ -191,3 +225,27 @@ def test_embeddings_of_many_ranks_are_as_planned(ranks, asked):
         for collective in embedding_collectives(width, counts, objective, ranks):
             sizes[collective.kind] += collective.size
         assert sizes_of[name] == sizes
+
+
+@pytest.mark.parametrize("ranks", MANY)
+@pytest.mark.parametrize("strategy", WRAPPED)
+def test_gradients_of_many_ranks_are_as_planned(strategy, ranks, asked):
+    """FSDP2 cuts each parameter along its first dimension into equal parts, and so fills up what does not divide.
+
+    The last image block's MLP works twice, for global and for dense features, and so is gathered twice as often.
+    """
+    model, sizes = build_model(), Counter()
+    prepare_temperatures(model)
+
+    def numbers(module: torch.nn.Module) -> int:
+        parts = ranks if strategy == "fsdp2" else 1
+        return sum(-(-len(weight) // parts) * parts * weight[0].numel() for weight in module.parameters())
+
+    embeddings = embedding_collectives(
+        model.config.projection_dim, rows(make_batch(model.config, IMAGES, "hard")), OBJECTIVES["hard"], ranks
+    )
+    for collective in embeddings + gradient_collectives(numbers(model), strategy, ranks):
+        sizes[collective.kind] += collective.size
+    if strategy == "fsdp2":
+        sizes["all_gather"] += 2 * BFLOAT16 * numbers(model.vision_model.encoder.layers[-1].mlp)
+    assert json.loads((asked / f"{ranks}.json").read_text())[strategy] == sizes
