@@ -88,6 +88,7 @@ def write_data(sample: Path, folder: Path) -> None:
     """`alone.json` and `whole.json` to learn from, `alone_test.json` and `whole_test.json` of unseen scenes, and pictures."""
     settings = SampleSettings(**read_json(sample / SETTINGS_FILE))
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sample").unlink(missing_ok=True)
     (folder / "sample").symlink_to(sample.absolute())
     splits: tuple[tuple[Split, str], ...] = (("train", ""), ("test", "_test"))
     for split, ending in splits:
