@@ -40,7 +40,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 # Every extra that the pinned versions allow.
 $(VENV)/.installed-all: $(VENV)/.installed
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt \
-		-e ".[dev,deepspeed,docs,export,llava,quantize,ray,search,sentence-transformers,serve]"
+		-e ".[dev,deepspeed,docs,export,llava,quantize,ray,search,sentence-transformers,serve,vector-databases]"
 	@touch $@
 
 $(OLDEST_TRANSFORMERS): $(VENV)/.installed
