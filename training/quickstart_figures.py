@@ -22,7 +22,8 @@ def loss_figure(logs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -
     panels = figure.subplots(1, len(logs), squeeze=False)[0]
     for panel, (stage, log) in zip(panels, logs.items(), strict=True):
         entries = [entry for entry in log if "loss" in entry]
-        parts = [name for name in entries[0] if name.startswith("loss_")]
+        # A run of fewer steps than it logs after has no entry.
+        parts = [name for entry in entries[:1] for name in entry if name.startswith("loss_")]
         for name in parts:
             panel.plot(
                 [entry["step"] for entry in entries],
@@ -32,7 +33,8 @@ def loss_figure(logs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -
         panel.set(title=stage, xlabel="step", ylabel="loss")
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-        panel.legend()
+        if parts:
+            panel.legend()
     figure.savefig(path, dpi=120)
     return path
 
