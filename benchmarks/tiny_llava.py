@@ -34,6 +34,7 @@ from dataset_scripts.sample.questions import ATTRIBUTES
 from dataset_scripts.sample.views import View, views_of
 from dataset_scripts.sample.vocabulary import Split
 from dataset_scripts.sample.write import SETTINGS_FILE, SampleSettings
+from modeling_fgclip.pixels import to_rgb
 from training.cli import parse_dataclasses
 from training.llava.arguments import FinetuneArguments
 from training.llava.build import build_llava
@@ -101,8 +102,7 @@ def write_data(sample: Path, folder: Path) -> None:
             whole.append(row(path, view, rng))
             if len(whole) > ALONE:
                 continue
-            with Image.open(folder / path) as file:
-                picture = file.convert("RGB")
+            picture = to_rgb(folder / path)
             for thing in view.things:
                 name = f"{split}/{view.index // 1000}/{len(one)}.png"
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -132,8 +132,9 @@ def test_a_command_called_from_a_folder_with_an_eval_of_its_own(tmp_path):
     assert "memory a device" in shown.stdout, shown.stderr
     wrong = fgclip("plan", "--stage", "1", "--model", "b16", "--devices", "8", "--device", "H99", cwd=tmp_path)
     assert wrong.returncode == 2
-    (line,) = wrong.stderr.splitlines()
-    assert line.startswith("fgclip plan: error: Received the device 'H99'")
+    # Before it, torchao warns on import where it is installed.
+    assert wrong.stderr.splitlines()[-1].startswith("fgclip plan: error: Received the device 'H99'")
+    assert "Traceback" not in wrong.stderr
 
 
 def parser() -> Parser:
