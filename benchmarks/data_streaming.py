@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dataset_scripts.atomic import replacing_folder
+from dataset_scripts.locking import replacing_folder
 
 IMAGES = 1000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,20 +30,6 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Gives another name for a folder to make, which is renamed to ``path`` at the end; a folder there is replaced.
-
-    Only for one who holds the folder's lock (`locking.py`), or has it alone: what is left of a killed run is removed first.
-    """
-    part = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    yield part
-    if path.exists():
-        shutil.rmtree(path)
-    part.rename(path)
 
 
 def write_text(path: Path, text: str) -> None:

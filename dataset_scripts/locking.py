@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -31,11 +32,49 @@ def writing(folder: Path) -> Iterator[None]:
         ValueError: another command writes there; its process, host and start are named.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = (threading.get_ident(), folder.resolve())
-    if key in _held:
+    with _holding(folder / _LOCK, folder) as entered:
+        if entered:
+            remove_parts(folder)
         yield
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Holds the place of a folder that does not exist yet, or is replaced as a whole; as `writing` holds one that does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _holding(folder.with_name(f".{folder.name}{_LOCK}"), folder):
+        yield
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives another name for a folder to make, which is renamed to ``folder`` at the end; one that is there is replaced.
+
+    After an error what was made is removed, and ``folder`` stays as it was; so is what is left of a killed command.
+
+    Raises:
+        ValueError: another command makes the folder.
+    """
+    part = folder.with_name(f".{folder.name}.partial")
+    with making(folder):
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            yield part
+            if folder.exists():
+                shutil.rmtree(folder)
+            part.rename(folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _holding(path: Path, folder: Path) -> Iterator[bool]:
+    """Holds the lock ``path`` for ``folder``; gives False to a thread that has it already."""
+    key = (threading.get_ident(), path.resolve())
+    if key in _held:
+        yield False
         return
-    path = folder / _LOCK
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -45,9 +84,8 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
     try:
         path.write_text(json.dumps(_this_process()), encoding="utf-8")
-        remove_parts(folder)
         _held.add(key)
-        yield
+        yield True
     finally:
         _held.discard(key)
         # Before the release: whoever takes the lock next finds no name, and makes a new one.

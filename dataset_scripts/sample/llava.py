@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dataset_scripts.atomic import replacing_folder, write_json
+from dataset_scripts.atomic import write_json
 from dataset_scripts.formats.files import read_json
 from dataset_scripts.formats.llava import (
     DESCRIBE,
@@ -36,6 +36,7 @@ from dataset_scripts.formats.llava import (
     into_square,
     options_text,
 )
+from dataset_scripts.locking import replacing_folder
 from dataset_scripts.sample import chinese
 from dataset_scripts.sample.captions import expression
 from dataset_scripts.sample.questions import (

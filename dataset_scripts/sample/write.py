@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset_scripts.atomic import replacing_folder
+from dataset_scripts.locking import making, replacing_folder
 from dataset_scripts.paths import PUBLISHED_PREFIX
 from dataset_scripts.progress import progress_bar
 from dataset_scripts.sample.captions import expression, free_expression, long_caption, short_caption
@@ -245,7 +245,7 @@ def generate_sample(
         ``output`` as a path.
 
     Raises:
-        ValueError: a setting is out of range, or ``output`` holds something else.
+        ValueError: a setting is out of range, ``output`` holds something else, or another command is making it.
     """
     settings = SampleSettings(seed, train, test, image_size)
     if workers < 1:
@@ -253,11 +253,17 @@ def generate_sample(
     output = Path(output)
     if _is_up_to_date(output, settings, overwrite):
         return output
+    with making(output):
+        if not _is_up_to_date(output, settings, overwrite):  # another command may just have made it
+            _make_sample(output, settings, workers)
+    return output
+
+
+def _make_sample(output: Path, settings: SampleSettings, workers: int) -> None:
     with replacing_folder(output) as part:
         made = {split: list(_make_split(split, settings, part / split, workers)) for split in ("train", "test")}
         for split in made:
             _write_records(part / split / "jsonfiles", [one["record"] for one in made[split]])
-        _write_fgovd(part / "fgovd", made["test"], image_size)
-        _write_instances(part / "boxes" / "instances_test.json", made["test"], image_size)
+        _write_fgovd(part / "fgovd", made["test"], settings.image_size)
+        _write_instances(part / "boxes" / "instances_test.json", made["test"], settings.image_size)
         _write_json(part / SETTINGS_FILE, asdict(settings))
-    return output

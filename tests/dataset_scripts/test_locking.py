@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dataset_scripts.atomic import replacing, replacing_folder, write_json
+from dataset_scripts.atomic import replacing, write_json
 from dataset_scripts.convert.__main__ import main as convert
-from dataset_scripts.locking import writing
+from dataset_scripts.locking import replacing_folder, writing
+from dataset_scripts.sample.__main__ import main as make_sample
 from dataset_scripts.shards import ShardFile, damaged_shards, read_manifests
+from fgclip.command_line import run_command
 from tests.dataset_scripts.held import held
 
 
@@ -83,9 +85,46 @@ def test_a_folder_appears_whole_and_replaces_another(tmp_path: Path) -> None:
         with replacing_folder(path) as part:
             part.mkdir()
             (part / content).touch()
-    with pytest.raises(TypeError), replacing_folder(path) as part:
-        part.mkdir(mode="not a number")
+    with pytest.raises(FileExistsError), replacing_folder(path) as part:
+        [part.mkdir() for _ in range(2)]
     assert [p.name for p in path.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_is_made_by_one_command_at_a_time_and_another_after_a_kill(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "new" / "sample"
+    arguments = ["--output", str(output), "--train", "1", "--test", "1"]
+    for how in ("making", "replacing_folder"):
+        with held(output, how) as process:
+            with pytest.raises(SystemExit) as end:
+                run_command(make_sample, arguments)
+            assert end.value.code == 2
+            (line,) = capsys.readouterr().err.strip().splitlines()
+            assert f"another command is writing to {output}: process {process.pid}" in line
+            process.kill()
+    make_sample(arguments)
+    assert [path.name for path in output.parent.iterdir()] == ["sample"]
+
+
+@pytest.mark.slow  # two processes that draw, five times
+def test_of_two_samples_at_once_one_is_refused_and_the_other_is_whole(tmp_path: Path) -> None:
+    for number in range(5):
+        output = tmp_path / str(number)
+        command = [sys.executable, "-m", "dataset_scripts.sample", "--output", str(output), "--workers", "1"]
+        both = [
+            subprocess.Popen([*command, "--train", train, "--test", "2"], stderr=subprocess.PIPE, text=True)
+            for train in ("20", "30")
+        ]
+        errors = [process.communicate()[1] for process in both]
+        failed = [error for process, error in zip(both, errors, strict=True) if process.returncode]
+        assert len(failed) == 1, errors
+        # Where one had ended before the other began, the second is told that the folder holds another sample.
+        assert "another command is writing" in failed[0] or "asked for" in failed[0]
+        settings = json.loads((output / "sample.json").read_text())
+        assert len(list((output / "train").rglob("*.jpg"))) == settings["train"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == list("01234")
 
 
 def test_a_shard_that_is_not_closed_leaves_nothing(tmp_path: Path) -> None:
