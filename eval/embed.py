@@ -30,6 +30,7 @@ from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
 from eval.loading import prepared_batches
 from eval.together import failing_together
+from modeling_fgclip.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class Embedder:
         batches = [list(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
 
         def prepare(batch: list[ImageSource]) -> tuple[Inputs | None, Tensor]:
-            opened = [self._open(source) for source in batch]
+            opened = in_threads(self._open, batch)
             found = [image for image in opened if image is not None]
             inputs = None
             if found:
@@ -270,7 +271,7 @@ class Embedder:
             raise ValueError(f"{error}. Restore the file, or pass allow_missing to compute on the rest.") from None
 
     def _prepare_dense(self, batch: list) -> tuple[tuple[Inputs, Tensor, Tensor] | None, Tensor]:
-        opened = [self._open(source) for source, _ in batch]
+        opened = in_threads(self._open, [source for source, _ in batch])
         readable = torch.tensor([image is not None for image in opened])
         counts = torch.tensor([len(array) for _, array in batch])
         found = [i for i, image in enumerate(opened) if image is not None]

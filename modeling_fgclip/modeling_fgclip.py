@@ -16,7 +16,7 @@ from .initialization import InitializedAsTransformers
 from .integrations import SavesWhole
 from .output import FGCLIPOutput
 from .packed_text import PackedTexts
-from .region_pooling import pool_regions
+from .region_pooling import pool_regions, region_weights
 from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
 
@@ -29,6 +29,8 @@ STRETCHED = (
 COPIED_PROJECTION = {"text_filip_projection.weight": "text_projection.weight"}
 COPIED_TEMPERATURES = {"logit_scale_finegraind": "logit_scale", "logit_scale_hardneg": "logit_scale"}
 COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
+# Patches of which dense features are made without the others come in multiples of this.
+ROWS = 128
 
 
 class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPModel):
@@ -225,7 +227,8 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
         if not normalized:
             height, width = pixel_values.shape[-2:]
             boxes = boxes / boxes.new_tensor([width, height, width, height])
-        regions = self._pool_regions(pixel_values, self.vision_model.trunk(pixel_values), boxes * mask.unsqueeze(-1))
+        pool = self._pool_regions if torch.compiler.is_compiling() else self._pool_regions_of_seen
+        regions = pool(pixel_values, self.vision_model.trunk(pixel_values), boxes * mask.unsqueeze(-1))
         return regions if lengths is None else [region[:n] for region, n in zip(regions, lengths, strict=True)]
 
     def get_image_box_roi_features(
@@ -399,12 +402,23 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
     def _pool_regions(self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         return self._pool_map(self._dense_map(pixel_values, trunk), boxes)
 
+    def _pool_regions_of_seen(
+        self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor
+    ) -> torch.Tensor:
+        """`_pool_regions` that works only on patches under a box; their number is read, for which a device is waited for."""
+        size = self.vision_model.feature_map_size(pixel_values)
+        weights = region_weights(_on_map(boxes, *size), *size, self.config.roi_pooling_size)  # (N, K, H * W)
+        places = (weights != 0).any(1).flatten().nonzero().squeeze(-1)  # (P,) of N * H * W
+        # Filled up with the first patch: a CPU compiles its products for every new number of rows.
+        filled = F.pad(places, (0, -len(places) % ROWS))
+        patches = trunk[:, 1:].flatten(0, 1).index_select(0, filled)
+        seen = self.visual_projection(self.vision_model.dense_of(patches))[: len(places)]
+        dense = seen.new_zeros(weights.shape[0] * weights.shape[2], seen.shape[-1]).index_copy(0, places, seen)
+        return torch.bmm(weights.to(dense.dtype), dense.unflatten(0, weights.shape[::2]))
+
     def _pool_map(self, dense: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """(N, K, D) of a (N, H, W, D) map and (N, K, 4) normalized boxes."""
-        height, width = dense.shape[1:3]
-        # Not a tensor of the four sides, which would fix them when exported.
-        boxes = torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)
-        return pool_regions(dense, boxes, self.config.roi_pooling_size)
+        return pool_regions(dense, _on_map(boxes, *dense.shape[1:3]), self.config.roi_pooling_size)
 
     def _normalize(self, features: torch.Tensor) -> torch.Tensor:
         # In float32 and back to the weights' dtype: under autocast the embeddings then reach the losses in float32.
@@ -419,6 +433,12 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
             )
         target = torch.arange(len(logits_per_text), device=logits_per_text.device)
         return (F.cross_entropy(logits_per_text, target) + F.cross_entropy(logits_per_text.t(), target)) / 2
+
+
+def _on_map(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Normalized boxes (N, K, 4) in units of a map."""
+    # Not a tensor of the four sides, which would fix them when exported.
+    return torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)
 
 
 # What `FGCLIPProcessor` and `FGCLIPModel.forward` name besides.

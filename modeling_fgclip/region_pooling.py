@@ -38,23 +38,31 @@ def interpolation_weights(start: torch.Tensor, end: torch.Tensor, size: int, bin
     return weight / points.clamp(min=1).unsqueeze(-1)
 
 
+def region_weights(boxes: torch.Tensor, height: int, width: int, bins: int = 1) -> torch.Tensor:
+    """(N, K, H * W) float32: what each cell of a map counts for each box; zeros for an empty box.
+
+    Args:
+        boxes: (N, K, 4) xyxy in feature-map units: x from 0 to W, y from 0 to H.
+        bins: bins a side of a box, averaged.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)  # (N, K) each
+    along_y = interpolation_weights(y1, y2, height, bins)  # (N, K, H)
+    along_x = interpolation_weights(x1, x2, width, bins)  # (N, K, W)
+    return (along_y.unsqueeze(-1) * along_x.unsqueeze(-2)).flatten(2)
+
+
 def pool_regions(features: torch.Tensor, boxes: torch.Tensor, bins: int = 1) -> torch.Tensor:
     """Pools each box of each image to one vector (paper, section 3.1: RoIAlign, then the average).
 
     Args:
         features: (N, H, W, D) dense features.
-        boxes: (N, K, 4) xyxy in feature-map units: x from 0 to W, y from 0 to H.
-        bins: bins a side of a box, averaged.
+        boxes, bins: as of `region_weights`.
 
     Returns:
         (N, K, D) in the dtype of `features`; zeros for an empty box.
     """
-    _, height, width, _ = features.shape
-    x1, y1, x2, y2 = boxes.unbind(-1)  # (N, K) each
-    along_y = interpolation_weights(y1, y2, height, bins)  # (N, K, H)
-    along_x = interpolation_weights(x1, x2, width, bins)  # (N, K, W)
-    weights = along_y.unsqueeze(-1) * along_x.unsqueeze(-2)  # (N, K, H, W)
-    return torch.bmm(weights.flatten(2).to(features.dtype), features.flatten(1, 2))
+    weights = region_weights(boxes, *features.shape[1:3], bins)
+    return torch.bmm(weights.to(features.dtype), features.flatten(1, 2))
 
 
 # Sampling points of one bin lie more than half a cell apart, so at most 4 of them fall within one cell of a cell's center;

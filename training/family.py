@@ -22,7 +22,7 @@ from modeling_fgclip import (
 )
 from modeling_fgclip.family import FAMILIES, FGCLIP, FGCLIP2, Family, family_of
 
-from .data.pixels import eight_bit_images, patches
+from .data.pixels import patches, squares
 from .data.tokenizer import train_siglip_tokenizer, train_tokenizer
 from .planning import flops, flops_fgclip2
 
@@ -125,7 +125,7 @@ TRAINING_FAMILIES = {
     for family in (
         TrainingFamily(
             base=FGCLIP,
-            images=eight_bit_images,
+            images=squares,
             same_texts={"short": "short", "box": "short", "long": "long"},
             pack=_pack,
             has_bias=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
 from eval.adapters.clip import clip_layers
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, pack_texts
+from modeling_fgclip.eight_bit_images import eight_bit_images, normalized_images, pixel_levels
 
 
 class FGCLIPAdapter(ModelAdapter):
@@ -34,10 +37,18 @@ class FGCLIPAdapter(ModelAdapter):
         return cls(model, FGCLIPProcessor.from_pretrained(checkpoint, **kwargs), name=checkpoint)
 
     def preprocess(self, images: Sequence[Image.Image], squash: bool) -> Inputs:
-        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
+        return {"pixel_values": eight_bit_images(self.processor, images)}
+
+    @functools.cached_property
+    def _levels(self) -> Tensor:
+        return pixel_levels(self.processor)
+
+    def _pixels(self, inputs: Inputs) -> Tensor:
+        pixels = inputs["pixel_values"]
+        return pixels if pixels.is_floating_point() else normalized_images(pixels, self._levels.to(pixels.device))
 
     def encode_images(self, inputs: Inputs) -> Tensor:
-        return self.model.get_image_features(inputs["pixel_values"])
+        return self.model.get_image_features(self._pixels(inputs))
 
     def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
         token_ids = self.processor.encode_texts(texts, long_text=kind == "long")
@@ -47,14 +58,18 @@ class FGCLIPAdapter(ModelAdapter):
         return self.model.get_packed_text_features(inputs)
 
     def encode_dense(self, inputs: Inputs) -> Tensor:
-        pixels = inputs["pixel_values"]
+        pixels = self._pixels(inputs)
         patch = self.model.config.vision_config.patch_size
         dense = self.model.get_image_dense_features(pixels)  # (N, h*w, D)
         return dense.unflatten(1, (pixels.shape[-2] // patch, pixels.shape[-1] // patch))
 
     def encode_regions(self, inputs: Inputs, boxes: Tensor) -> Tensor:
         filled = boxes[..., 2] > boxes[..., 0]  # padding is zeros
-        return self.model.get_region_features(inputs["pixel_values"], boxes, box_mask=filled, normalized=True)
+        return self.model.get_region_features(self._pixels(inputs), boxes, box_mask=filled, normalized=True)
+
+    def fingerprint(self) -> str:
+        """As of every adapter, and what the pixels become on the device."""
+        return hashlib.sha256(super().fingerprint().encode() + self._levels.numpy().tobytes()).hexdigest()
 
     def vision_layers(self) -> VisionLayers:
         return clip_layers(self.model.vision_model, self.processor.image_processor)

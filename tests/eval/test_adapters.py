@@ -31,6 +31,7 @@ from eval.adapters import (
     load_adapter,
 )
 from eval.embed import Embedder
+from modeling_fgclip.eight_bit_images import normalized_images, pixel_levels
 from modeling_fgclip.region_pooling import pool_regions
 from tests.eval.adapter_checks import BOXES, TEXTS, require_fingerprint
 from tests.eval.color_model import ColorModel
@@ -48,8 +49,11 @@ def test_fgclip(tiny_fgclip, tiny_processor, photos):
     assert isinstance(adapter, FGCLIPAdapter)
     inputs = adapter.preprocess(photos, squash=True)
     pixels = tiny_processor(images=photos)["pixel_values"]
-    torch.testing.assert_close(inputs["pixel_values"], pixels, rtol=0, atol=0)
-    torch.testing.assert_close(adapter.encode_images(inputs), tiny_fgclip.get_image_features(pixels))
+    assert inputs["pixel_values"].dtype == torch.uint8
+    normalized = normalized_images(inputs["pixel_values"], pixel_levels(tiny_processor))
+    torch.testing.assert_close(normalized, pixels, rtol=0, atol=0)
+    for given in (inputs, {"pixel_values": pixels}):
+        torch.testing.assert_close(adapter.encode_images(given), tiny_fgclip.get_image_features(pixels))
     dense = tiny_fgclip.get_image_dense_features(pixels)
     torch.testing.assert_close(adapter.encode_dense(inputs).flatten(1, 2), dense)
     regions = tiny_fgclip.get_region_features(pixels, [BOXES[0], BOXES[1, :1]])
@@ -65,6 +69,9 @@ def test_fgclip(tiny_fgclip, tiny_processor, photos):
         )
     assert adapter.settings()["resolution"] == "32×32"
     require_fingerprint(adapter_for(copy.deepcopy(tiny_fgclip), tiny_processor))
+    darker = copy.deepcopy(tiny_processor)
+    darker.image_processor.image_mean = [0.9, 0.9, 0.9]
+    assert adapter_for(tiny_fgclip, darker).fingerprint() != adapter.fingerprint()
 
 
 @torch.no_grad()
@@ -72,7 +79,9 @@ def test_clip_equals_fgclip_with_the_same_weights(tiny_clip, tiny_fgclip, tiny_p
     """The same dense and region features as FG-CLIP's own methods, which golden numbers of the published code cover."""
     clip, fgclip = CLIPAdapter(tiny_clip, tiny_processor), FGCLIPAdapter(tiny_fgclip, tiny_processor)
     inputs = clip.preprocess(photos, squash=True)
-    torch.testing.assert_close(inputs["pixel_values"], fgclip.preprocess(photos, squash=True)["pixel_values"])
+    torch.testing.assert_close(
+        clip.encode_images(inputs), fgclip.encode_images(fgclip.preprocess(photos, squash=True))
+    )
     torch.testing.assert_close(clip.encode_dense(inputs), fgclip.encode_dense(inputs), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(
         clip.encode_regions(inputs, BOXES)[0], fgclip.encode_regions(inputs, BOXES)[0], rtol=1e-4, atol=1e-6

@@ -31,6 +31,29 @@ def test_forward(tiny_model, inputs):
     assert output.loss is None
 
 
+def test_regions_from_the_patches_under_boxes_are_those_of_the_whole_map(tiny_model):
+    """Values and gradients, for boxes here and there, everywhere, one patch, and none."""
+    model = tiny_model.double()
+    pixels = torch.randn(12, 3, 64, 64, dtype=torch.float64)
+    corners = torch.rand(12, 3, 2, 2).sort(dim=2).values.flatten(2)
+    few, everywhere = corners.clone(), corners.clone()
+    few[1:] = 0
+    everywhere[:, 0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    one_patch = torch.zeros(12, 1, 4)
+    one_patch[5, 0] = torch.tensor([0.3, 0.3, 0.31, 0.31])
+    for boxes in (corners, few, everywhere, one_patch, torch.zeros(12, 2, 4), torch.zeros(12, 0, 4)):
+        trunk = model.vision_model.trunk(pixels).detach().requires_grad_()
+        gradients = []
+        for pool in (model._pool_regions, model._pool_regions_of_seen):
+            regions = pool(pixels, trunk, boxes)
+            gradients.append(torch.autograd.grad(regions.square().sum(), trunk, materialize_grads=True)[0])
+            if pool == model._pool_regions:
+                whole = regions
+        assert_close(regions, whole, rtol=1e-12, atol=1e-12)
+        assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    assert whole.shape == (12, 0, 24)
+
+
 def test_forward_of_one_modality(tiny_model, inputs):
     output = tiny_model(pixel_values=inputs["pixel_values"])
     assert output.text_embeds is None

@@ -8,7 +8,7 @@ from modeling_fgclip import FGCLIPProcessor
 from tests.conftest import make_processor
 from tests.training.records import make_record
 from training.data.collator import FGCLIPCollator
-from training.data.pixels import eight_bit_images, normalized
+from training.data.pixels import normalized, squares
 
 SETTINGS = {
     "as published": {},
@@ -32,7 +32,7 @@ def test_pixels_normalized_on_the_device_are_the_processors_bit_for_bit(settings
     size = {"height": 64, "width": 64}
     processor = FGCLIPProcessor(CLIPImageProcessorPil(size=size, **settings), make_processor().tokenizer)
     expected = processor(images=make_images())["pixel_values"]
-    batch = eight_bit_images(processor, make_images())
+    batch = squares(processor, make_images())
     assert batch["pixel_values"].dtype == torch.uint8
     assert torch.equal(normalized(batch), expected.float())
 
@@ -41,7 +41,7 @@ def test_images_of_one_size_that_are_not_to_be_resized():
     size = {"height": 48, "width": 48}
     processor = FGCLIPProcessor(CLIPImageProcessorPil(size=size, do_resize=False), make_processor().tokenizer)
     images = [make_record(number)["image"].crop((0, 0, 48, 48)) for number in range(2)]
-    assert torch.equal(normalized(eight_bit_images(processor, images)), processor(images=images)["pixel_values"])
+    assert torch.equal(normalized(squares(processor, images)), processor(images=images)["pixel_values"])
 
 
 def test_a_batch_carries_a_quarter_of_the_bytes(processor):
