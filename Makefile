@@ -59,10 +59,10 @@ quickstart: install
 quickstart-fgclip2: install
 	$(BIN)/python -m training.quickstart --output $(OUTPUT)-fgclip2 --family fgclip2
 
-test: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test test-all test-torchvision test-spaces: export OMP_NUM_THREADS = 1
 
-test-all test-torchvision test-spaces: export OMP_NUM_THREADS = 1
+test: install
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 # What DeepSpeed compiles is kept in the environment that it is compiled for.
 test-all: export FGCLIP_OLDEST_TRANSFORMERS = $(abspath $(OLDEST_TRANSFORMERS))

@@ -50,7 +50,7 @@ def url(checkpoint: Path) -> Iterator[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FGCLIP_API_KEYS": "key", "RAY_USAGE_STATS_ENABLED": "0"}
     # On a busy machine; Ray lets all other processes go first, there for ever.
     environment |= {f"RAY_SERVE_PROXY_{kind}_CHECK_TIMEOUT_S": "60" for kind in ("READY", "HEALTH")}
-    environment |= {"RAY_worker_niceness": "0"}
+    environment |= {"RAY_worker_niceness": "0", "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-m", "spaces.api", "--model", str(checkpoint), "--port", str(port), "--threads", "1"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -72,7 +72,13 @@ def url(checkpoint: Path) -> Iterator[str]:
         yield address
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(300) == 130
+        try:
+            assert process.wait(300) == 130
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # says where each of its threads stands
+            process.wait(60)
+            reader.join(10)
+            raise AssertionError("".join(lines)[-10_000:]) from None
 
 
 def encoded(color: str) -> str:
