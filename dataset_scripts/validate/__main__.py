@@ -51,10 +51,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checksums", action="store_true", help="compare every shard with its manifest")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there is any error")
     options = parser.parse_args(arguments)
+    from dataset_scripts.report import Report
     from dataset_scripts.shards import damaged_shards
     from dataset_scripts.validate.check import check
+    from dataset_scripts.validate.records import raw_records
     from dataset_scripts.validate.report import as_dict, as_text, save_sheet
 
+    # Says that there is nothing to check before a tokenizer is asked for, which may come from far.
+    raw_records(options.path, options.split, Report())
     counter = None if options.tokenizer == "none" else token_counter(options.tokenizer)
     findings = check(options.path, options.split, counter, options.max_records, options.examples)
     if options.checksums:

@@ -138,6 +138,11 @@ def test_nothing_to_check_is_an_error(tmp_path: Path) -> None:
         main([str(tmp_path), "--tokenizer", "none"])
 
 
+def test_a_missing_folder_is_named_before_a_tokenizer_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mistyped holds neither shards"):
+        main([str(tmp_path / "mistyped"), "--tokenizer", str(tmp_path / "no tokenizer")])
+
+
 def test_a_tokenizer_without_vocabulary_is_refused(tmp_path):
     """CLIPTokenizer makes an empty one of any folder, and of a name that cannot be reached."""
     with pytest.raises(ValueError, match=r"no vocabulary.*--tokenizer none"):

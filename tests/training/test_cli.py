@@ -109,6 +109,11 @@ def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
         parse(Stage1Arguments, tmp_path, "--config", str(recipe), "--use_cpu")
 
 
+def test_an_unknown_tracker_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--report_to tensorbord is no tracker; there are .*tensorboard.* none"):
+        parse(Stage1Arguments, tmp_path, "--use_cpu", "--report_to", "tensorbord")
+
+
 def test_recipes_warn_of_nothing(tmp_path, recwarn):
     parse(Stage2Arguments, tmp_path, "--config", "lora_stage2_vit_b16", "--use_cpu")
     assert not recwarn
