@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
+import sys
 from pathlib import Path
 
 from fgclip.command_line import Parser, run_command
@@ -30,26 +32,23 @@ def main(arguments: list[str] | None = None) -> None:
     limits = Limits(**{name: getattr(options, name) for name in names})
     keys = Keys.read(options.api_key_file)
     ray.init(address=options.address, log_to_driver=True, include_dashboard=False, logging_level="WARNING")
-    start(
-        options.model,
-        options.host,
-        options.port,
-        options.replicas,
-        options.device,
-        limits,
-        keys,
-        options.batch,
-        options.threads,
-    )
-    secret = "with a key" if keys.keys else "without a key; set one by --api_key_file before others can reach it"
-    print(
-        f"Serving {options.model} on http://{options.host}:{options.port} ({secret}); its pages: /docs. Ctrl-C ends it."
-    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # `docker stop`
     try:
-        # Ray's own processes answer; this one only waits to end them.
-        import signal
-
-        signal.pause()
+        start(
+            options.model,
+            options.host,
+            options.port,
+            options.replicas,
+            options.device,
+            limits,
+            keys,
+            options.batch,
+            options.threads,
+        )
+        secret = "with a key" if keys.keys else "without a key; set one by --api_key_file before others can reach it"
+        where = f"http://{options.host}:{options.port}"
+        print(f"Serving {options.model} on {where} ({secret}); its pages: /docs. Ctrl-C ends it.", flush=True)
+        signal.pause()  # Ray's own processes answer; this one only waits to end them
     finally:
         ray.shutdown()
 

@@ -16,8 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -42,8 +44,9 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(checkpoint: Path) -> Iterator[str]:
+@contextmanager
+def service(checkpoint: Path, end: signal.Signals) -> Iterator[str]:
+    """The address of a service, which is ended by the signal."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -53,7 +56,13 @@ def url(checkpoint: Path) -> Iterator[str]:
     environment |= {"RAY_worker_niceness": "0", "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-m", "spaces.api", "--model", str(checkpoint), "--port", str(port), "--threads", "1"]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
     )
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
@@ -62,23 +71,30 @@ def url(checkpoint: Path) -> Iterator[str]:
     try:
         for _ in range(600):
             assert process.poll() is None, "".join(lines)[-3000:]
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5)
+            if any("Serving" in line and address in line for line in lines):
                 break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(1)
+            time.sleep(1)
         else:
             raise AssertionError("".join(lines)[-3000:])
         yield address
     finally:
-        process.send_signal(signal.SIGINT)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(end)
         try:
-            assert process.wait(300) == 130
+            assert process.wait(300) == 128 + end
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # says where each of its threads stands
             process.wait(60)
             reader.join(10)
             raise AssertionError("".join(lines)[-10_000:]) from None
+        _, alive = psutil.wait_procs(children, 60)
+        assert not alive
+
+
+@pytest.fixture(scope="module")
+def url(checkpoint: Path) -> Iterator[str]:
+    with service(checkpoint, signal.SIGINT) as address:
+        yield address
 
 
 def encoded(color: str) -> str:
@@ -104,6 +120,11 @@ def test_openais_client_gets_the_models_embeddings(url: str, checkpoint: Path) -
         client.embeddings.create(model="fg-clip", input="x", dimensions=8)
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{url}/v1", api_key="wrong").embeddings.create(model="fg-clip", input="x")
+
+
+def test_docker_stop_ends_the_service_and_all_its_processes(checkpoint: Path) -> None:
+    with service(checkpoint, signal.SIGTERM) as address:
+        assert json.load(urllib.request.urlopen(f"{address}/health", timeout=60))
 
 
 def test_many_clients_at_once_each_get_their_own_answer(url: str) -> None:
