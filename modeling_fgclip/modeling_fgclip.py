@@ -15,7 +15,7 @@ from .configuration_fgclip import FGCLIPConfig
 from .initialization import InitializedAsTransformers
 from .integrations import SavesWhole
 from .output import FGCLIPOutput
-from .packed_text import PackedTexts
+from .packed_text import ROWS, PackedTexts
 from .region_pooling import pool_regions, region_weights
 from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
@@ -29,8 +29,6 @@ STRETCHED = (
 COPIED_PROJECTION = {"text_filip_projection.weight": "text_projection.weight"}
 COPIED_TEMPERATURES = {"logit_scale_finegraind": "logit_scale", "logit_scale_hardneg": "logit_scale"}
 COPIED = {**COPIED_PROJECTION, **COPIED_TEMPERATURES}
-# Patches of which dense features are made without the others come in multiples of this.
-ROWS = 128
 
 
 class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPModel):
@@ -409,7 +407,7 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
         size = self.vision_model.feature_map_size(pixel_values)
         weights = region_weights(_on_map(boxes, *size), *size, self.config.roi_pooling_size)  # (N, K, H * W)
         places = (weights != 0).any(1).flatten().nonzero().squeeze(-1)  # (P,) of N * H * W
-        # Filled up with the first patch: a CPU compiles its products for every new number of rows.
+        # Filled up with the first patch.
         filled = F.pad(places, (0, -len(places) % ROWS))
         patches = trunk[:, 1:].flatten(0, 1).index_select(0, filled)
         seen = self.visual_projection(self.vision_model.dense_of(patches))[: len(places)]

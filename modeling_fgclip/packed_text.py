@@ -29,6 +29,8 @@ except ImportError:
     HAS_VARLEN_ATTENTION = False
 
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+# A CPU compiles its half-precision products for every new number of rows; of multiples of so many there are few.
+ROWS = 128
 
 
 class PackedTexts(TypedDict):
@@ -48,13 +50,16 @@ class PackedTexts(TypedDict):
     tokens: torch.Tensor | None  # (U,) one token of each node
 
 
-def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool], share_prefixes: bool = False) -> PackedTexts:
+def pack_texts(
+    texts: Sequence[Sequence[int]], long_text: Sequence[bool], share_prefixes: bool = False, rows: int = 1
+) -> PackedTexts:
     """Packs token ids, each from its start token to its first end-of-text token and no further.
 
     Args:
         texts: N lists of token ids without padding.
         long_text: N flags, true where the text is to use the long positions.
         share_prefixes: compute once what texts begin with alike. Pays where many do, as hard negatives.
+        rows: with shared prefixes, fill up the nodes to a multiple of this, with the last one again, which nothing reads.
     """
     if len(texts) != len(long_text):
         raise ValueError(
@@ -72,6 +77,7 @@ def pack_texts(texts: Sequence[Sequence[int]], long_text: Sequence[bool], share_
     nodes = tokens = None
     if share_prefixes:
         nodes, tokens = _prefix_tree(ordered, input_ids, starts, is_long)
+        tokens = np.pad(tokens, (0, -len(tokens) % rows), mode="edge")
         input_ids, position_ids, long_token = input_ids[tokens], position_ids[tokens], long_token[tokens]
         nodes, tokens = torch.from_numpy(nodes), torch.from_numpy(tokens)
     return PackedTexts(

@@ -14,6 +14,7 @@ from eval.adapters.base import Inputs, ModelAdapter, VisionLayers
 from eval.adapters.clip import clip_layers
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor, pack_texts
 from modeling_fgclip.eight_bit_images import eight_bit_images, normalized_images, pixel_levels
+from modeling_fgclip.packed_text import ROWS
 
 
 class FGCLIPAdapter(ModelAdapter):
@@ -52,7 +53,8 @@ class FGCLIPAdapter(ModelAdapter):
 
     def tokenize(self, texts: Sequence[str], kind: str) -> Inputs:
         token_ids = self.processor.encode_texts(texts, long_text=kind == "long")
-        return pack_texts(token_ids, [kind == "long"] * len(texts), share_prefixes=True)
+        rows = ROWS if len(texts) >= ROWS else 1  # to few texts it would add more than it saves
+        return pack_texts(token_ids, [kind == "long"] * len(texts), share_prefixes=True, rows=rows)
 
     def encode_texts(self, inputs: Inputs, kind: str) -> Tensor:
         return self.model.get_packed_text_features(inputs)

@@ -30,20 +30,29 @@ def padded_features(model: FGCLIPModel, processor) -> torch.Tensor:
     return torch.cat(rows)
 
 
-def packed_texts(processor, share_prefixes: bool) -> PackedTexts:
+def packed_texts(processor, share_prefixes: bool, rows: int = 1) -> PackedTexts:
     encoded = [processor.encode_texts([text], is_long)[0] for text, is_long in zip(TEXTS, LONG, strict=True)]
-    return pack_texts(encoded, LONG, share_prefixes)
+    return pack_texts(encoded, LONG, share_prefixes, rows)
 
 
-def packed_features(model: FGCLIPModel, processor, share_prefixes: bool = False) -> torch.Tensor:
-    return model.get_packed_text_features(packed_texts(processor, share_prefixes))
+def packed_features(model: FGCLIPModel, processor, share_prefixes: bool = False, rows: int = 1) -> torch.Tensor:
+    return model.get_packed_text_features(packed_texts(processor, share_prefixes, rows))
 
 
-@pytest.mark.parametrize("share_prefixes", [False, True])
-def test_equals_padded(tiny_model, processor, share_prefixes):
+def test_nodes_are_filled_up(processor):
+    nodes = len(packed_texts(processor, True)["input_ids"])
+    for rows, filled in ((nodes, nodes), (nodes + 1, nodes + 1), (nodes - 1, 2 * nodes - 2)):
+        packed = packed_texts(processor, True, rows)
+        assert {len(packed[name]) for name in ("input_ids", "position_ids", "long_token", "tokens")} == {filled}
+        assert packed["nodes"].max() == nodes - 1
+
+
+@pytest.mark.parametrize(("share_prefixes", "rows"), [(False, 1), (True, 1), (True, 64)])
+def test_equals_padded(tiny_model, processor, share_prefixes, rows):
     tiny_model.double()
     gradients = []
-    for features in (padded_features(tiny_model, processor), packed_features(tiny_model, processor, share_prefixes)):
+    packed = packed_features(tiny_model, processor, share_prefixes, rows)
+    for features in (padded_features(tiny_model, processor), packed):
         tiny_model.zero_grad()
         (features.square().sum() + features[:, 0].sum()).backward()
         gradients.append({name: p.grad for name, p in tiny_model.text_model.named_parameters()})
