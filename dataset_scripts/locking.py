@@ -39,11 +39,20 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[None]:
-    """Holds the place of a folder that does not exist yet, or is replaced as a whole; as `writing` holds one that does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _holding(folder.with_name(f".{folder.name}{_LOCK}"), folder):
-        yield
+def making(folder: Path) -> Iterator[Path]:
+    """Holds the place of a folder that does not exist yet, or is replaced as a whole; as `writing` holds one that does.
+
+    Gives the place itself, where ``folder`` is a link to it.
+
+    Raises:
+        ValueError: another command makes the folder, or it is the working folder.
+    """
+    place = folder.resolve()
+    if place == Path.cwd():
+        raise ValueError(f"{folder} is the working folder, which cannot be replaced as a whole; name another folder")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _holding(place.with_name(f".{place.name}{_LOCK}"), folder):
+        yield place
 
 
 @contextmanager
@@ -53,16 +62,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     After an error what was made is removed, and ``folder`` stays as it was; so is what is left of a killed command.
 
     Raises:
-        ValueError: another command makes the folder.
+        ValueError: as of `making`.
     """
-    part = folder.with_name(f".{folder.name}.partial")
-    with making(folder):
+    with making(folder) as place:
+        part = place.with_name(f".{place.name}.partial")
         shutil.rmtree(part, ignore_errors=True)
         try:
             yield part
-            if folder.exists():
-                shutil.rmtree(folder)
-            part.rename(folder)
+            if place.exists():
+                shutil.rmtree(place)
+            part.rename(place)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise

@@ -14,9 +14,10 @@ from .checked_loading import CheckedLoading
 from .configuration_fgclip import FGCLIPConfig
 from .initialization import InitializedAsTransformers
 from .integrations import SavesWhole
+from .named_inputs import check_others, require
 from .output import FGCLIPOutput
-from .packed_text import ROWS, PackedTexts
-from .region_pooling import pool_regions, region_weights
+from .packed_text import PackedTexts
+from .region_pooling import boxes_on_map, pool_regions, pool_seen_regions
 from .text_encoder import FGCLIPTextModel
 from .vision_encoder import FGCLIPVisionModel
 
@@ -109,8 +110,8 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
             return_dict: true for transformers' output object, whose `pooler_output` are the features.
             others: what a processor returns beside `pixel_values`; not read.
         """
-        _check_others(others)
-        _require(pixel_values, "pixel_values", "get_image_features")
+        check_others(others)
+        require(pixel_values, "pixel_values", "get_image_features")
         if not (return_dict or output_attentions or output_hidden_states):
             trunk = self.vision_model.trunk(pixel_values, interpolate_pos_encoding)
             return self.visual_projection(self.vision_model.pool(trunk))
@@ -141,8 +142,8 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
             return_dict: true for transformers' output object, whose `pooler_output` are the features.
             others: what a processor returns beside the texts; not read.
         """
-        _check_others(others)
-        _require(input_ids, "input_ids", "get_text_features")
+        check_others(others)
+        require(input_ids, "input_ids", "get_text_features")
         output, is_short = self._encode_text(
             input_ids, attention_mask, walk_short_pos, output_attentions, output_hidden_states
         )
@@ -184,7 +185,7 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
 
     def get_image_dense_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, height, width) images to (N, H * W, D) patch features, row by row, not normalized."""
-        return self.visual_projection(self.vision_model.dense(self.vision_model.trunk(pixel_values)))
+        return self._dense_of(self.vision_model.trunk(pixel_values)[:, 1:])
 
     def get_region_features(
         self,
@@ -225,8 +226,9 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
         if not normalized:
             height, width = pixel_values.shape[-2:]
             boxes = boxes / boxes.new_tensor([width, height, width, height])
-        pool = self._pool_regions if torch.compiler.is_compiling() else self._pool_regions_of_seen
-        regions = pool(pixel_values, self.vision_model.trunk(pixel_values), boxes * mask.unsqueeze(-1))
+        trunk = self.vision_model.trunk(pixel_values)
+        only_seen = not torch.compiler.is_compiling()
+        regions = self._pool_regions(pixel_values, trunk, boxes * mask.unsqueeze(-1), only_seen)
         return regions if lengths is None else [region[:n] for region, n in zip(regions, lengths, strict=True)]
 
     def get_image_box_roi_features(
@@ -395,28 +397,24 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
 
     def _dense_map(self, pixel_values: torch.Tensor, trunk: torch.Tensor) -> torch.Tensor:
         size = self.vision_model.feature_map_size(pixel_values)
-        return self.visual_projection(self.vision_model.dense(trunk)).unflatten(1, size)  # (N, H, W, D)
+        return self._dense_of(trunk[:, 1:]).unflatten(1, size)  # (N, H, W, D)
 
-    def _pool_regions(self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        return self._pool_map(self._dense_map(pixel_values, trunk), boxes)
+    def _dense_of(self, patches: torch.Tensor) -> torch.Tensor:
+        return self.visual_projection(self.vision_model.dense(patches))
 
-    def _pool_regions_of_seen(
-        self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor
+    def _pool_regions(
+        self, pixel_values: torch.Tensor, trunk: torch.Tensor, boxes: torch.Tensor, only_seen: bool = False
     ) -> torch.Tensor:
-        """`_pool_regions` that works only on patches under a box; their number is read, for which a device is waited for."""
+        """(N, K, D); of patches under a box alone if `only_seen`: a device is waited for, since their number is read."""
+        if not only_seen:
+            return self._pool_map(self._dense_map(pixel_values, trunk), boxes)
         size = self.vision_model.feature_map_size(pixel_values)
-        weights = region_weights(_on_map(boxes, *size), *size, self.config.roi_pooling_size)  # (N, K, H * W)
-        places = (weights != 0).any(1).flatten().nonzero().squeeze(-1)  # (P,) of N * H * W
-        # Filled up with the first patch.
-        filled = F.pad(places, (0, -len(places) % ROWS))
-        patches = trunk[:, 1:].flatten(0, 1).index_select(0, filled)
-        seen = self.visual_projection(self.vision_model.dense_of(patches))[: len(places)]
-        dense = seen.new_zeros(weights.shape[0] * weights.shape[2], seen.shape[-1]).index_copy(0, places, seen)
-        return torch.bmm(weights.to(dense.dtype), dense.unflatten(0, weights.shape[::2]))
+        boxes = boxes_on_map(boxes, *size)
+        return pool_seen_regions(trunk[:, 1:], self._dense_of, boxes, *size, self.config.roi_pooling_size)
 
     def _pool_map(self, dense: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """(N, K, D) of a (N, H, W, D) map and (N, K, 4) normalized boxes."""
-        return pool_regions(dense, _on_map(boxes, *dense.shape[1:3]), self.config.roi_pooling_size)
+        return pool_regions(dense, boxes_on_map(boxes, *dense.shape[1:3]), self.config.roi_pooling_size)
 
     def _normalize(self, features: torch.Tensor) -> torch.Tensor:
         # In float32 and back to the weights' dtype: under autocast the embeddings then reach the losses in float32.
@@ -431,34 +429,6 @@ class FGCLIPModel(CheckedLoading, SavesWhole, InitializedAsTransformers, CLIPMod
             )
         target = torch.arange(len(logits_per_text), device=logits_per_text.device)
         return (F.cross_entropy(logits_per_text, target) + F.cross_entropy(logits_per_text.t(), target)) / 2
-
-
-def _on_map(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Normalized boxes (N, K, 4) in units of a map."""
-    # Not a tensor of the four sides, which would fix them when exported.
-    return torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)
-
-
-# What `FGCLIPProcessor` and `FGCLIPModel.forward` name besides.
-_INPUTS = {
-    "input_ids",
-    "pixel_values",
-    "attention_mask",
-    "boxes",
-    "box_mask",
-    "walk_short_pos",
-    "interpolate_pos_encoding",
-}
-
-
-def _check_others(others: dict[str, Any]) -> None:
-    if unknown := sorted(others.keys() - _INPUTS):
-        raise TypeError(f"got unexpected keyword arguments {unknown}")
-
-
-def _require(value: torch.Tensor | None, name: str, method: str) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise ValueError(f"{method} needs the tensor {name}, got {type(value).__name__}; `FGCLIPProcessor` makes it.")
 
 
 FGCLIPConfig.register_for_auto_class()

@@ -5,7 +5,12 @@ points keeps that product. Pooling K boxes on an H x W map is therefore one (K, 
 is differentiable, runs in any dtype on any device, and exports without a compiled operator.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch.nn import functional as F
+
+from .packed_text import ROWS
 
 
 def interpolation_weights(start: torch.Tensor, end: torch.Tensor, size: int, bins: int = 1) -> torch.Tensor:
@@ -63,6 +68,38 @@ def pool_regions(features: torch.Tensor, boxes: torch.Tensor, bins: int = 1) -> 
     """
     weights = region_weights(boxes, *features.shape[1:3], bins)
     return torch.bmm(weights.to(features.dtype), features.flatten(1, 2))
+
+
+def pool_seen_regions(
+    patches: torch.Tensor,
+    dense: Callable[[torch.Tensor], torch.Tensor],
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    bins: int = 1,
+) -> torch.Tensor:
+    """`pool_regions` of dense features that are made only of patches under a box.
+
+    Args:
+        patches: (N, H * W, D) hidden states of which dense features are made, each by itself.
+        dense: makes (P, E) features of any (P, D) of them.
+        boxes, height, width, bins: as of `region_weights`.
+
+    Returns:
+        (N, K, E).
+    """
+    weights = region_weights(boxes, height, width, bins)  # (N, K, H * W)
+    places = (weights != 0).any(1).flatten().nonzero().squeeze(-1)  # (P,) of N * H * W
+    filled = F.pad(places, (0, -len(places) % ROWS))  # with the first patch
+    seen = dense(patches.flatten(0, 1).index_select(0, filled))[: len(places)]
+    features = seen.new_zeros(weights.shape[0] * weights.shape[2], seen.shape[-1]).index_copy(0, places, seen)
+    return torch.bmm(weights.to(features.dtype), features.unflatten(0, weights.shape[::2]))
+
+
+def boxes_on_map(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Normalized boxes (N, K, 4) in units of a map."""
+    # Not a tensor of the four sides, which would fix them when exported.
+    return torch.stack([boxes[..., 0::2] * width, boxes[..., 1::2] * height], dim=-1).flatten(-2)
 
 
 # Sampling points of one bin lie more than half a cell apart, so at most 4 of them fall within one cell of a cell's center;

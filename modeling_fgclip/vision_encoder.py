@@ -79,12 +79,9 @@ class FGCLIPVisionModel(InitializedAsTransformers, CLIPVisionModel):
         hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
         return self.post_layernorm(hidden_states[:, 0])
 
-    def dense(self, trunk: torch.Tensor) -> torch.Tensor:
-        """(N, H * W, D) patch features: the last block without its attention weights (MaskCLIP, Zhou et al., 2022)."""
-        return self.dense_of(trunk[:, 1:])
-
-    def dense_of(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`dense` of any patches (…, D) of the trunk; each is worked on by itself."""
+    def dense(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Features of any patches (…, D) of the trunk, each by itself: the last block without its attention weights (MaskCLIP,
+        Zhou et al., 2022)."""
         layer = self.encoder.layers[-1]
         values = layer.self_attn.v_proj(layer.layer_norm1(hidden_states))
         hidden_states = hidden_states + layer.self_attn.out_proj(values)

@@ -91,6 +91,21 @@ def test_a_folder_appears_whole_and_replaces_another(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_link_stays_and_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.mkdir()
+    link.symlink_to(place)
+    make_sample(["--output", str(link), "--train", "1", "--test", "1"])
+    assert link.is_symlink()
+    assert (place / "sample.json").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in (".", "../here", str(tmp_path / "here")):
+        with pytest.raises(ValueError, match="is the working folder"):
+            make_sample(["--output", name, "--train", "1", "--test", "1"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link", "place"]
+
+
 def test_a_folder_is_made_by_one_command_at_a_time_and_another_after_a_kill(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -44,11 +44,10 @@ def test_regions_from_the_patches_under_boxes_are_those_of_the_whole_map(tiny_mo
     for boxes in (corners, few, everywhere, one_patch, torch.zeros(12, 2, 4), torch.zeros(12, 0, 4)):
         trunk = model.vision_model.trunk(pixels).detach().requires_grad_()
         gradients = []
-        for pool in (model._pool_regions, model._pool_regions_of_seen):
-            regions = pool(pixels, trunk, boxes)
+        pooled = [model._pool_regions(pixels, trunk, boxes, only_seen) for only_seen in (False, True)]
+        for regions in pooled:
             gradients.append(torch.autograd.grad(regions.square().sum(), trunk, materialize_grads=True)[0])
-            if pool == model._pool_regions:
-                whole = regions
+        whole, regions = pooled
         assert_close(regions, whole, rtol=1e-12, atol=1e-12)
         assert_close(*gradients, rtol=1e-12, atol=1e-12)
     assert whole.shape == (12, 0, 24)
