@@ -22,6 +22,9 @@ _setup_privateuseone_for_python_backend(DEVICE)
 _module = torch.get_device_module(DEVICE)
 _module.get_amp_supported_dtype = lambda: [torch.bfloat16]
 _module.is_available = lambda: False  # so that constants, too, stay fake on it
+# It has no random numbers of its own.
+_module.get_rng_state = lambda device: torch.get_rng_state()
+_module.set_rng_state = lambda state, device: torch.set_rng_state(state)
 
 _AUTOCAST = DispatchKeySet(DispatchKey.AutocastPrivateUse1)
 _everything = torch.library.Library("_", "IMPL")

@@ -198,8 +198,7 @@ class FGCLIPTrainer(Trainer):
         if not self._cached_batches:
             self._cache_step(model)
         cached = self._cached_batches.pop(0)
-        with torch.random.fork_rng():
-            torch.set_rng_state(cached.random_state)
+        with cached.random_state.repeated():
             loss = cached.loss(embed(model, self._prepare_inputs(inputs)))
         is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
@@ -212,7 +211,8 @@ class FGCLIPTrainer(Trainer):
             outputs.append(self._embed(model, self._prepare_inputs(batch)))
             return outputs[-1]
 
-        losses, self._cached_batches = cache_gradients(embed_batch, self._step_batches, self.objective)
+        device = self.accelerator.device
+        losses, self._cached_batches = cache_gradients(embed_batch, self._step_batches, self.objective, device)
         self._step_loss = self.objective.total(losses)
         self._watch(self._step_loss, losses, self._step_batches, outputs)
 

@@ -76,7 +76,7 @@ def cached_step(
     objective = OBJECTIVES[kind]
     collate = FGCLIPCollator(processor, **objective.collation())
     batches = [collate(records[start : start + 2]) for start in range(0, len(records), 2)]
-    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, objective)
+    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, objective, torch.device("cpu"))
     for index, (batch, cache) in enumerate(zip(batches, cached, strict=True)):
         with nullcontext() if index == len(batches) - 1 else model.no_sync():
             cache.loss(embed(model, batch)).backward()

@@ -187,7 +187,7 @@ def step(model: torch.nn.Module, processor: FGCLIP2Processor, made: list[dict]) 
 def cached_step(model: torch.nn.Module, processor: FGCLIP2Processor, made: list[dict]) -> dict:
     goal = objective()
     batches = [FGCLIPCollator(processor)(made[start : start + 2]) for start in range(0, len(made), 2)]
-    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, goal)
+    losses, cached = cache_gradients(lambda batch: embed(model, batch), batches, goal, torch.device("cpu"))
     for index, (batch, cache) in enumerate(zip(batches, cached, strict=True)):
         last = index == len(batches) - 1
         with nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync():

@@ -16,6 +16,8 @@ from training.data.collator import NO_TEXT
 from training.losses.term import StepOutput
 from training.objective import Objective
 
+from .random_state import RandomState
+
 Batch = dict[str, Any]
 
 EMBEDDINGS = ("image_embeds", "text_embeds", "region_embeds", "crop_embeds")
@@ -28,7 +30,7 @@ class CachedBatch:
 
     gradients: dict[str, torch.Tensor]
     scale_gradients: tuple[torch.Tensor, ...] | None
-    random_state: torch.Tensor
+    random_state: RandomState
 
     def loss(self, output: StepOutput) -> torch.Tensor:
         """A scalar whose gradient through `output` is this batch's share of the large batch's."""
@@ -39,7 +41,7 @@ class CachedBatch:
 
 
 def cache_gradients(
-    embed: Callable[[Batch], StepOutput], batches: Sequence[Batch], objective: Objective
+    embed: Callable[[Batch], StepOutput], batches: Sequence[Batch], objective: Objective, device: torch.device
 ) -> tuple[dict[str, torch.Tensor], list[CachedBatch]]:
     """The losses of all batches as one, and the gradient at every embedding.
 
@@ -47,6 +49,7 @@ def cache_gradients(
         embed: the model's forward on a batch of the collator.
         batches: of this rank; every rank has as many, of the same sizes.
         objective: the losses.
+        device: that the model is on, whose random numbers the second pass must draw again.
 
     Returns:
         the parts of the loss, and for each batch what its second pass needs. Temperatures and bias, which all batches
@@ -55,7 +58,7 @@ def cache_gradients(
     outputs, random_states = [], []
     with torch.no_grad():
         for batch in batches:
-            random_states.append(torch.get_rng_state())
+            random_states.append(RandomState(device))
             outputs.append(embed(batch))
     names = [name for name in EMBEDDINGS if getattr(outputs[0], name) is not None]
     pieces = {name: [getattr(output, name).float().requires_grad_() for output in outputs] for name in names}

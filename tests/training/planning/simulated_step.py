@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import weakref
-from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -16,19 +15,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from transformers import PreTrainedConfig
 
-from benchmarks.stage2_batch import make_batch
-from eval.adapters.fgclip import FGCLIPAdapter
-from eval.adapters.fgclip2 import FGCLIP2Adapter
 from modeling_fgclip import FGCLIP2Model
 from tests.simulated_device import DEVICE
-from training.architectures import architecture
-from training.efficiency.activation_checkpointing import checkpoint_selectively
-from training.efficiency.gradient_cache import cache_gradients
-from training.efficiency.lora import add_lora
-from training.forward import MODEL_INPUTS, embed
-from training.objective import Objective, parse_losses
+from tests.training.one_step import Settings, configuration, evaluate, make_batches, prepare, train
 from training.planning.memory import model_of
 
 
@@ -69,38 +59,6 @@ class Held(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
 
 
-@dataclass
-class Settings:
-    """
-    Args:
-        model: of `training.architectures`.
-        images: of the batch.
-        losses: as in `--losses`.
-        case: of `benchmarks.stage2_batch`.
-        share_prefixes: whether FG-CLIP's texts share what they begin with.
-        checkpointing: of `training.planning.communication.CHECKPOINTING`.
-        half: bfloat16 autocast.
-        settings: that the model's configuration has instead (tiny ones), by part.
-        lora: whether adapters alone are trained.
-        cached: whether gradients are cached, over two batches.
-        evaluation: whether features are taken as the benchmarks take them, instead of a step.
-        stray: a tensor of the batch that stays on the CPU.
-    """
-
-    model: str
-    images: int
-    losses: list[str]
-    case: str = "typical"
-    share_prefixes: bool = False
-    checkpointing: str = "none"
-    half: bool = True
-    settings: dict[str, dict[str, Any]] | None = None
-    lora: bool = False
-    cached: bool = False
-    evaluation: bool = False
-    stray: str | None = None
-
-
 def to_device(module: nn.Module) -> None:
     """From the meta device, by hand: what `to` does with a module's tensors in place, fake ones cannot."""
 
@@ -123,16 +81,10 @@ def step(settings: Settings) -> dict[str, Any]:
         bytes of its peak above weights and gradients, the (rows, tokens) of the texts, and the devices of what it gives;
         or the error.
     """
-    config = architecture(settings.model)
-    for part, values in (settings.settings or {}).items():
-        for name, value in values.items():
-            setattr(getattr(config, part), name, value)
-    batches = [
-        make_batch(config, settings.images, settings.case, seed, settings.share_prefixes)
-        for seed in range(1 + settings.cached)
-    ]
+    config = configuration(settings)
+    batches = make_batches(config, settings)
     groups = batches[0]["packed_texts"]["length_groups"]
-    model = build(config, settings)
+    model = prepare(model_of(config), settings)
     with FakeTensorMode() as mode:
         to_device(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -143,21 +95,10 @@ def step(settings: Settings) -> dict[str, Any]:
         try:
             # What is wrong with images is read off their numbers, which fake ones do not have.
             with held, patch.object(FGCLIP2Model, "_check_images", lambda model, *images: images):
-                given = (evaluate if settings.evaluation else train)(model, batches, settings)
+                given = (evaluate if settings.evaluation else train)(model, batches, settings, DEVICE)
         except FakeTensorDeviceMismatchError as error:
             return {"error": str(error)}
-    return {"peak": held.peak, "groups": groups, "places": sorted({tensor.device.type for tensor in given})}
-
-
-def build(config: PreTrainedConfig, settings: Settings) -> nn.Module:
-    model = model_of(config).train()
-    if settings.checkpointing == "blocks":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    elif settings.checkpointing == "selective":
-        checkpoint_selectively(model)
-    if settings.lora:
-        add_lora(model, rank=4, alpha=8)
-    return model
+    return {"peak": held.peak, "groups": groups, "places": sorted({tensor.device.type for tensor in given.values()})}
 
 
 def on_device(batch: dict[str, Any], mode: FakeTensorMode, stray: str | None) -> dict[str, Any]:
@@ -166,36 +107,6 @@ def on_device(batch: dict[str, Any], mode: FakeTensorMode, stray: str | None) ->
         name: value if name == stray else tree_map_only(torch.Tensor, lambda tensor: tensor.to(DEVICE), value)
         for name, value in fake.items()
     }
-
-
-def train(model: nn.Module, batches: list[dict[str, Any]], settings: Settings) -> list[torch.Tensor]:
-    objective = Objective(parse_losses(settings.losses))
-
-    def forward(batch: dict[str, Any]) -> Any:
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=settings.half):
-            return embed(model, batch)
-
-    if settings.cached:
-        losses, cached = cache_gradients(forward, batches, objective)
-        for batch, cache in zip(batches, cached, strict=True):
-            cache.loss(forward(batch)).backward()
-    else:
-        output = forward(batches[0])
-        losses = objective.losses(output, batches[0])
-        objective.total(losses).backward()
-    return [*losses.values(), *(weight.grad for weight in model.parameters() if weight.grad is not None)]
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, batches: list[dict[str, Any]], settings: Settings) -> list[torch.Tensor]:
-    adapter = {"fgclip": FGCLIPAdapter, "fgclip2": FGCLIP2Adapter}[model.config.model_type](model.eval(), None)
-    (batch,) = batches
-    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-    images = {name: value for name, value in inputs.items() if name not in ("packed_texts", "boxes")}
-    with torch.autocast(DEVICE, torch.bfloat16, enabled=settings.half):
-        features = adapter.encode_images(images), adapter.encode_texts(batch["packed_texts"], "short")
-        # Of regions without the adapter, which judges boxes by their numbers.
-        return [*features, model(**inputs).region_embeds]
 
 
 if __name__ == "__main__":

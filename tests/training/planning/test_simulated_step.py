@@ -7,31 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.one_step import FGCLIP, FGCLIP2, PATHS
 from training.architectures import architecture
 from training.planning.communication import CHECKPOINTING
 from training.planning.families import planned_family
 from training.planning.memory import peak_bytes
 
 ROOT = Path(__file__).parents[3]
-SHALLOW = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}}
-FGCLIP = {"model": "b16", "images": 2, "case": "hard", "losses": ["global", "regional", "hard"], "settings": SHALLOW}
-# Its contrast of regions waits for their number, which a fake tensor does not tell.
-FGCLIP2 = {**FGCLIP, "model": "fgclip2-base", "losses": ["sigmoid", "regional", "textual", "hard", "rank"]}
-PATHS = {
-    "packed": FGCLIP,
-    "shared prefixes": {**FGCLIP, "share_prefixes": True},
-    "float32": {**FGCLIP, "half": False},
-    "stage 1": {**FGCLIP, "case": "stage1", "losses": ["global"]},
-    "cached": {**FGCLIP, "cached": True},
-    "blocks checkpointed": {**FGCLIP, "checkpointing": "blocks"},
-    "selectively checkpointed": {**FGCLIP, "checkpointing": "selective"},
-    "LoRA": {**FGCLIP, "lora": True},
-    "evaluation": {**FGCLIP, "evaluation": True, "share_prefixes": True},
-    "FG-CLIP 2": FGCLIP2,
-    "FG-CLIP 2, cached": {**FGCLIP2, "cached": True},
-    "FG-CLIP 2, LoRA": {**FGCLIP2, "lora": True},
-    "FG-CLIP 2, evaluation": {**FGCLIP2, "evaluation": True},
-}
 STRAYS = {name: {**FGCLIP, "stray": name} for name in ("boxes", "hard_index", "packed_texts")}
 
 
