@@ -5,6 +5,9 @@ import os
 # The suite needs no network; anything that tries fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# On a machine with a GPU, too, these tests are of the CPU, but for tests/gpu.
+if "FGCLIP_TEST_DEVICE" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from pathlib import Path
 
