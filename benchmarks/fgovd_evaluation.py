@@ -50,32 +50,35 @@ def make_images(rows: list[dict[str, Any]], folder: Path) -> None:
 
 @torch.no_grad()
 def published(
-    rows: list[MatchRow], model: FGCLIPModel, text_model: CLIPModel, processor: FGCLIPProcessor
+    rows: list[MatchRow], model: FGCLIPModel, text_model: CLIPModel, processor: FGCLIPProcessor, device: str
 ) -> np.ndarray:
     """One row at a time, as the published script does; (rows, 11) cosines, NaN where a row has fewer captions.
 
-    The text tower is transformers' CLIP with the same weights, since ours would not compute the padding.
+    The models are on the device. The text tower is transformers' CLIP with the same weights, since ours would not compute the padding.
     """
     scores = np.full((len(rows), max(len(row.texts) for row in rows)), np.nan, np.float32)
     for number, row in enumerate(rows):
-        pixels = processor(images=row.image.open())["pixel_values"]
+        pixels = processor(images=row.image.open())["pixel_values"].to(device)
         width, height = row.size
         cells = torch.tensor(row.box / np.array([width, height, width, height]) * 14, dtype=torch.float32)
-        region = model.get_image_box_roi_features(pixels, torch.cat([torch.zeros(1), cells])[None])
+        boxes = torch.cat([torch.zeros(1), cells])[None].to(device)
+        region = model.get_image_box_roi_features(pixels, boxes)
         tokens = processor.tokenizer(
             row.texts, max_length=77, padding="max_length", truncation=True, return_tensors="pt"
         )
-        texts = text_model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+        texts = text_model.get_text_features(input_ids=tokens["input_ids"].to(device)).pooler_output
         region, texts = (torch.nn.functional.normalize(x, dim=-1) for x in (region, texts))
-        scores[number, : len(row.texts)] = (region @ texts.T)[0].numpy()
+        scores[number, : len(row.texts)] = (region @ texts.T)[0].cpu().numpy()
     return scores
 
 
 def ours(
-    task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, batch_size: int | None
+    task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, batch_size: int | None, device: str
 ) -> np.ndarray:
     """The evaluation's own path, from annotations to scores."""
-    embedder = Embedder(FGCLIPAdapter(model, processor), batch_size=batch_size, precision=precision)
+    embedder = Embedder(
+        FGCLIPAdapter(model, processor), batch_size=batch_size, num_workers=None, precision=precision, device=device
+    )
     matches = embed_matches(task, embedder, task.load())
     return gathered_scores(matches.regions["hard"], matches.texts, matches.candidates("hard"))
 
@@ -94,6 +97,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0, help="only the rows of so many images; 0: all 1,707")
     parser.add_argument("--published_rows", type=int, default=40)
     parser.add_argument("--batch_size", type=int, help="images a batch; default: as python -m eval")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -108,13 +112,14 @@ def main() -> None:
         names = [name for name in names if name in chosen]
     torch.manual_seed(0)
     config = architecture("b16")
-    model = FGCLIPModel(config).eval()
+    model = FGCLIPModel(config).eval().to(args.device)
     clip = CLIPModel(
         CLIPConfig(
             text_config=config.text_config.to_dict(), vision_config=config.vision_config.to_dict(), projection_dim=512
         )
     ).eval()
     clip.load_state_dict({name: value for name, value in model.state_dict().items() if name in clip.state_dict()})
+    clip.to(args.device)
     processor = FGCLIPProcessor(
         CLIPImageProcessorPil(size={"height": 224, "width": 224}),
         check_vocabulary(CLIPTokenizer.from_pretrained(args.tokenizer)),
@@ -126,12 +131,12 @@ def main() -> None:
         task = make_task("fgovd", {"data": root, "images": "images", "annotations": ".", "subsets": ("hard",)})
         rows = task.load()["hard"]
         few = rows[: args.published_rows]
-        published(few[:1], model, clip, processor)  # warm up
-        theirs, slow = measured(lambda: published(few, model, clip, processor), len(few))
+        published(few[:1], model, clip, processor, args.device)  # warm up
+        theirs, slow = measured(lambda: published(few, model, clip, processor, args.device), len(few))
         results = {"published, float32": slow}
         for precision in ("float32", "bfloat16"):
             mine, results[f"ours, {precision}"] = measured(
-                lambda p=precision: ours(task, model, processor, p, args.batch_size), len(rows)
+                lambda p=precision: ours(task, model, processor, p, args.batch_size, args.device), len(rows)
             )
             difference = float(np.abs(mine[: len(few), : theirs.shape[1]] - theirs)[np.isfinite(theirs)].max())
             results[f"ours, {precision}"]["largest difference of a cosine"] = difference
@@ -152,8 +157,10 @@ def main() -> None:
                 **ratios,
             }
         )
-    print(f"{len(rows)} rows over {len(names)} images, ViT-B/16 at 224, {args.threads} threads\n{table(shown)}")
-    save(args.output, {"rows": len(rows), "images": len(names), "threads": args.threads, "results": results})
+    place = "" if args.device == "cpu" else f" beside {args.device}"
+    print(f"{len(rows)} rows over {len(names)} images, ViT-B/16 at 224, {args.threads} threads{place}\n{table(shown)}")
+    results = {"rows": len(rows), "images": len(names), "threads": args.threads, "results": results}
+    save(args.output, results, args.device)
 
 
 if __name__ == "__main__":

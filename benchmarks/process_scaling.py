@@ -14,12 +14,12 @@ import os
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
+from accelerate.utils import send_to_device
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.measure import median, save, table, timed
@@ -49,7 +49,7 @@ def measure(arguments: argparse.Namespace, rank: int, processes: int) -> list[fl
     torch.manual_seed(0)
     model: torch.nn.Module = FGCLIPModel(configuration(arguments.model)).to(device).train()
     batch = make_batch(model.config, arguments.batch_size, arguments.case, seed=rank)
-    batch = {name: _to(value, device) for name, value in batch.items()}
+    batch = send_to_device(batch, device)
     objective = objective_of(arguments.case)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.001, 1e-6), fused=True)
     if processes > 1:
@@ -63,12 +63,6 @@ def measure(arguments: argparse.Namespace, rank: int, processes: int) -> list[fl
         optimizer.zero_grad(set_to_none=True)
 
     return timed(step, arguments.steps, device).wall
-
-
-def _to(value: Any, device: str) -> Any:
-    if isinstance(value, dict):
-        return {name: _to(part, device) for name, part in value.items()}
-    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _worker(rank: int, processes: int, arguments: argparse.Namespace, folder: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from benchmarks.measure import median, peak_memory, run_alone, save, table, timed
 from benchmarks.padded_step import pad_batch, padded_forward
@@ -42,7 +43,7 @@ def objective_of(case: str) -> Objective:
 def prepare(config: FGCLIPConfig, arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
     batch = make_batch(config, arguments.batch_size, arguments.case, arguments.seed, share_prefixes=texts == "shared")
     batch = pad_batch(config, batch) if texts == "padded" else batch
-    return {name: _to(value, arguments.device) for name, value in batch.items()}
+    return send_to_device(batch, arguments.device)
 
 
 def forward(model: FGCLIPModel, batch: dict[str, Any]) -> FGCLIPOutput:
@@ -53,7 +54,8 @@ def forward(model: FGCLIPModel, batch: dict[str, Any]) -> FGCLIPOutput:
 
 def build_model(arguments: argparse.Namespace, texts: str | None = None) -> FGCLIPModel:
     torch.manual_seed(arguments.seed)
-    model = FGCLIPModel(architecture(arguments.model)).to(arguments.device).train()
+    with torch.device(arguments.device):
+        model = FGCLIPModel(architecture(arguments.model)).train()
     if arguments.attn_implementation:
         model.set_attn_implementation(arguments.attn_implementation)
     checkpointing = arguments.padded_checkpointing if texts == "padded" else arguments.checkpointing
@@ -169,14 +171,6 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
 def _utilisation(arguments: argparse.Namespace, flops_per_second: float) -> str:
     device = find_device(torch.cuda.get_device_name()) if arguments.device == "cuda" else None
     return f"{flops_per_second / device.bf16_flops:.1%}" if device and arguments.dtype == "bfloat16" else "–"
-
-
-def _to(value: Any, device: str) -> Any:
-    if isinstance(value, dict):
-        return {name: _to(part, device) for name, part in value.items()}
-    if isinstance(value, list) and isinstance(value[0], torch.Tensor):
-        return [part.to(device) for part in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
