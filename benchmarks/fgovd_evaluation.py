@@ -32,20 +32,23 @@ from eval.tasks.fgovd import FILES
 from eval.tasks.matching import MatchRow, embed_matches
 from modeling_fgclip import FGCLIPModel, FGCLIPProcessor
 from modeling_fgclip.text_checks import check_vocabulary
+from modeling_fgclip.threads import in_threads
 from training.architectures import architecture
 
 
 def make_images(rows: list[dict[str, Any]], folder: Path) -> None:
     """JPEGs of the real sizes: smooth noise, which costs about as much to decode as a photograph."""
-    random = np.random.default_rng(0)
-    for row in rows:
-        path = folder / row["img_path"]
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            small = Image.fromarray(
-                random.integers(0, 256, (row["height"] // 8, row["width"] // 8, 3), dtype=np.uint8)
-            )
-            small.resize((row["width"], row["height"]), Image.Resampling.BICUBIC).save(path, quality=90)
+    sizes = {row["img_path"]: (row["width"], row["height"]) for row in rows}
+
+    def make(name: str, size: tuple[int, int], number: int) -> None:
+        width, height = size
+        random = np.random.default_rng(number)
+        small = Image.fromarray(random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+
+    in_threads(make, sizes, sizes.values(), range(len(sizes)))
 
 
 @torch.no_grad()
@@ -54,7 +57,8 @@ def published(
 ) -> np.ndarray:
     """One row at a time, as the published script does; (rows, 11) cosines, NaN where a row has fewer captions.
 
-    The models are on the device. The text tower is transformers' CLIP with the same weights, since ours would not compute the padding.
+    The models are on the device. The text tower is transformers' CLIP with the same weights, since ours would not compute
+    the padding.
     """
     scores = np.full((len(rows), max(len(row.texts) for row in rows)), np.nan, np.float32)
     for number, row in enumerate(rows):
@@ -73,11 +77,15 @@ def published(
 
 
 def ours(
-    task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, batch_size: int | None, device: str
+    task: Any, model: FGCLIPModel, processor: FGCLIPProcessor, precision: str, args: argparse.Namespace
 ) -> np.ndarray:
     """The evaluation's own path, from annotations to scores."""
     embedder = Embedder(
-        FGCLIPAdapter(model, processor), batch_size=batch_size, num_workers=None, precision=precision, device=device
+        FGCLIPAdapter(model, processor),
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        precision=precision,
+        device=args.device,
     )
     matches = embed_matches(task, embedder, task.load())
     return gathered_scores(matches.regions["hard"], matches.texts, matches.candidates("hard"))
@@ -98,6 +106,7 @@ def main() -> None:
     parser.add_argument("--published_rows", type=int, default=40)
     parser.add_argument("--batch_size", type=int, help="images a batch; default: as python -m eval")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--num_workers", type=int, help="loading processes; default: as python -m eval")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -136,7 +145,7 @@ def main() -> None:
         results = {"published, float32": slow}
         for precision in ("float32", "bfloat16"):
             mine, results[f"ours, {precision}"] = measured(
-                lambda p=precision: ours(task, model, processor, p, args.batch_size, args.device), len(rows)
+                lambda p=precision: ours(task, model, processor, p, args), len(rows)
             )
             difference = float(np.abs(mine[: len(few), : theirs.shape[1]] - theirs)[np.isfinite(theirs)].max())
             results[f"ours, {precision}"]["largest difference of a cosine"] = difference

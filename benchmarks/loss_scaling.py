@@ -3,8 +3,8 @@
 python -m benchmarks.loss_scaling --sizes 1024 4096 16384 65536
 
 The loss is L_global of one process that holds the whole batch: four products of (batch, D) by (D, batch). Each point runs
-in a process of its own; seconds are CPU time (wall time on CUDA); memory is what it takes beyond the embeddings and their gradients. What would not fit into the
-machine's free memory is left out and said so.
+on its own, on a CPU in a process of its own; seconds are CPU time (wall time on CUDA); memory is what it takes beyond the
+embeddings and their gradients. What would not fit into the machine's free memory is left out and said so.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.measure import median, peak_memory, run_alone, save, table, timed
+from benchmarks.measure import median, peak_memory, run_fresh, save, table, timed
 from training.losses.contrastive import MAX_LOGITS, contrastive_loss
 
 WAYS = {"plain": 1 << 62, "chunked": MAX_LOGITS}
 # Float32 matrices of (batch, batch) that the plain loss holds at its peak: in each of two losses and two directions the
 # logits are kept for the backward pass, and forming a gradient takes two more.
 PLAIN_MATRICES = 6
-# Timed once, without a warm-up, from here on.
+# On a CPU timed once, without a warm-up, from here on.
 LARGE = 16384
 
 
@@ -41,7 +41,7 @@ def run_point(way: str, size: int, width: int, device: str) -> dict[str, Any]:
     for tensor in (image, long_text, short_text):
         tensor.grad = torch.zeros_like(tensor)
     before = peak_memory(device)
-    repeats, warm_up = (1, 0) if size >= LARGE else (3, 1)
+    repeats, warm_up = (1, 0) if size >= LARGE and device == "cpu" else (3, 1)
     losses: list[torch.Tensor] = []
     times = timed(lambda: losses.append(step()), repeats, device, warm_up)
     # CPU time of one thread: what else the machine does changes little.
@@ -69,7 +69,12 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
                 continue
             options = ["--alone", way, "--sizes", str(size), "--width", str(arguments.width)]
             options += ["--device", arguments.device, "--threads", str(arguments.threads)]
-            point = run_alone("benchmarks.loss_scaling", options)
+            point = run_fresh(
+                lambda way=way, size=size: run_point(way, size, arguments.width, arguments.device),
+                "benchmarks.loss_scaling",
+                options,
+                arguments.device,
+            )
             points.setdefault(str(size), {})[way] = point
             row |= {f"{way} s": f"{point['seconds']:.3g}", f"{way} GB": f"{point['gb']:.3g}"}
         both = points[str(size)]

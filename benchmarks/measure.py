@@ -1,5 +1,6 @@
 """What the benchmarks share: peak memory of a process of its own, the hardware in words, tables, results as JSON."""
 
+import gc
 import json
 import os
 import platform
@@ -88,6 +89,35 @@ def run_alone(module: str, arguments: Sequence[str], environment: dict[str, str]
             f"{' '.join(command[1:])} ended with {done.returncode} (-9: out of memory): {done.stderr[-1500:]}"
         )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class OutOfMemory(RuntimeError):
+    """What was to be measured did not fit."""
+
+
+def run_fresh(
+    work: Callable[[], dict[str, Any]], module: str, arguments: Sequence[str], device: str = "cpu"
+) -> dict[str, Any]:
+    """Results of `work` whose peak of memory is its own: on a CPU by `run_alone`; on CUDA here, after all is freed.
+
+    Args:
+        work: what `python -m module …` does with these arguments.
+
+    Raises:
+        OutOfMemory: where it does not fit.
+    """
+    if device == "cpu":
+        try:
+            return run_alone(module, arguments)
+        except RuntimeError as error:
+            raise OutOfMemory(str(error)) if "ended with -9" in str(error) else error from None
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        return work()
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from None
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

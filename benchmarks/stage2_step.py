@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 
-from benchmarks.measure import median, peak_memory, run_alone, save, table, timed
+from benchmarks.measure import OutOfMemory, median, peak_memory, run_fresh, save, table, timed
 from benchmarks.padded_step import pad_batch, padded_forward
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
@@ -125,15 +125,18 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = {texts: len(batches[texts]["packed_texts"]["input_ids"]) for texts in ("packed", "shared")}
     tokens["padded"] = sum(ids.numel() for ids in batches["padded"]["padded_texts"])
     flops = batch_flops(config, batches["packed"])
-    results: dict[str, Any] = {"losses": run_alone("benchmarks.stage2_step", [*_options(arguments), "--check"])}
+    options, device = _options(arguments), arguments.device
+
+    def fresh(work: Callable[[], dict[str, Any]], *what: str) -> dict[str, Any]:
+        return run_fresh(work, "benchmarks.stage2_step", [*options, *what], device)
+
+    results: dict[str, Any] = {"losses": fresh(lambda: check_losses(arguments), "--check")}
     print(f"equal losses: {results['losses']}", flush=True)
     rows = []
     for texts in arguments.texts:
         try:
-            measured = run_alone("benchmarks.stage2_step", [*_options(arguments), "--alone", texts])
-        except RuntimeError as error:
-            if "ended with -9" not in str(error) and "OutOfMemoryError" not in str(error):
-                raise
+            measured = fresh(lambda texts=texts: run_variant(arguments, texts), "--alone", texts)
+        except OutOfMemory:
             rows.append({"texts": texts, "images/s": "out of memory"})
             continue
         results[texts] = measured

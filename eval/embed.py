@@ -28,7 +28,7 @@ from eval.arguments import PRECISIONS
 from eval.host_memory import give_back_memory, settle_memory
 from eval.identity import digest_of
 from eval.images import Boxes, ImageSource, UnreadableImage, clip_boxes
-from eval.loading import prepared_batches
+from eval.loading import default_workers, prepared_batches
 from eval.together import failing_together
 from modeling_fgclip.threads import in_threads
 
@@ -63,8 +63,7 @@ class Embedder:
     Args:
         adapter: the model.
         batch_size: images a batch; None takes 64 on an accelerator and 8 on a CPU.
-        num_workers: loading processes, where the system can fork them (not on Windows); None takes 2 beside an accelerator and
-            none on a CPU, whose cores the model needs.
+        num_workers: loading processes, where the system can fork them (not on Windows); None takes `default_workers`.
         precision: "float32" or "bfloat16" (autocast; features are float32 afterwards). float16 overflows in CLIP's
             activations and is refused.
         region_features: "dense" (RoIAlign over dense features) or "crop" (each box as an image of its own).
@@ -103,7 +102,7 @@ class Embedder:
         on_cpu = self.device.type == "cpu"
         settle_memory()
         self.batch_size = batch_size or (IMAGE_BATCH_ON_CPU if on_cpu else IMAGE_BATCH)
-        self.num_workers = num_workers if num_workers is not None else 0 if on_cpu else 2
+        self.num_workers = default_workers(self.device) if num_workers is None else num_workers
         self.progress = progress and (self.state.is_main_process or not distributed)
         self.cache_dir = Path(cache_dir) if cache_dir is not None else None
         # Since a task began: images left out, and batches that were computed or came from the cache.

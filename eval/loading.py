@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,15 @@ class _Batches(Dataset):
 
 def _first(items: list[Any]) -> Any:
     return items[0]
+
+
+def default_workers(device: torch.device) -> int:
+    """Loading processes for a model there: none on a CPU, whose cores the model needs; beside an accelerator this process's
+    share of the machine's cores, 8 at most."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def prepared_batches(

@@ -132,7 +132,7 @@ def packed_attention(
     """Attention inside each packed text.
 
     Flash attention where the model was loaded with it; PyTorch's variable-length attention for half precision on
-    CUDA; elsewhere PyTorch's attention once for each length.
+    CUDA where its kernel takes the heads' width (a multiple of 8 up to 256); elsewhere PyTorch's attention once for each length.
 
     Args:
         query: (1, heads, T, head_dim) of every token, or with `ends_only` (1, heads, N, head_dim) of the end of each
@@ -165,7 +165,7 @@ def packed_attention(
         )
         return output
     query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head_dim)
-    if HAS_VARLEN_ATTENTION and query.is_cuda and query.dtype in HALF_PRECISION and not dropout:
+    if _has_kernel(query) and not dropout:
         window = (-1, 0) if causal else (-1, -1)
         output = varlen_attn(
             query, key, value, query_offsets, offsets, longest_query, longest, scale=scaling, window_size=window
@@ -174,6 +174,12 @@ def packed_attention(
     return _attention_by_length(
         query, key, value, packed["length_groups"], scaling, dropout, ends_only, causal
     ).unsqueeze(0)
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    """Whether variable-length attention takes (T, heads, head_dim)."""
+    is_half = query.is_cuda and query.dtype in HALF_PRECISION
+    return HAS_VARLEN_ATTENTION and is_half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
 
 
 def _attention_by_length(

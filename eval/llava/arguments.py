@@ -50,7 +50,8 @@ class LlavaEvalArguments:
         default=None, metadata={"help": "Questions a batch. Default: 16 on an accelerator, 4 on a CPU."}
     )
     num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that open images. Default: 4 beside an accelerator, none on a CPU."}
+        default=None,
+        metadata={"help": "Processes that open images. Default: beside an accelerator up to 8, none on a CPU."},
     )
     precision: str = field(
         default="auto",

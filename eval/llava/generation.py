@@ -25,7 +25,7 @@ from eval.embed import process_state
 from eval.identity import digest_of
 from eval.llava.benchmark import Question
 from eval.llava.image_fit import image_fit_of
-from eval.loading import prepared_batches
+from eval.loading import default_workers, prepared_batches
 from eval.names import name_of
 from eval.together import failing_together
 
@@ -37,7 +37,7 @@ class Answerer:
         model, processor: as `AutoModelForImageTextToText` and `AutoProcessor` load them.
         name: what reports call the model.
         batch_size: questions a batch. None: 16 on an accelerator, 4 on a CPU.
-        num_workers: loading processes. None: 4 beside an accelerator, none on a CPU, whose cores the model needs.
+        num_workers: loading processes. None: `default_workers`.
         device: None: accelerate's.
         progress: show a progress bar (on the main process).
     Raises:
@@ -61,7 +61,7 @@ class Answerer:
         self.device = device or self.state.device
         on_cpu = self.device.type == "cpu"
         self.batch_size = batch_size or (4 if on_cpu else 16)
-        self.num_workers = num_workers if num_workers is not None else 0 if on_cpu else 4
+        self.num_workers = default_workers(self.device) if num_workers is None else num_workers
         self.progress = progress and self.state.is_main_process
         self.model, self.processor, self.name = model.to(self.device).eval(), processor, name
         self.image_fit = image_fit_of(processor.image_processor)

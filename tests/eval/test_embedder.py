@@ -200,7 +200,8 @@ def test_a_batch_fits_the_device_unless_it_is_given(color_model):
     assert Embedder(color_model, device="cpu", progress=False).batch_size == 8
     assert Embedder(color_model, device="cpu", num_workers=None, progress=False).num_workers == 0
     elsewhere = Embedder(color_model, device="meta", num_workers=None, progress=False)
-    assert (elsewhere.batch_size, elsewhere.num_workers) == (64, 2)
+    assert elsewhere.batch_size == 64
+    assert elsewhere.num_workers > 0
     assert Embedder(ColorModel(), batch_size=3, device="cpu", progress=False).batch_size == 3
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         Embedder(ColorModel(), batch_size=0)

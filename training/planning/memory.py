@@ -30,12 +30,23 @@ def parameter_count(config: PreTrainedConfig, but: tuple[str, ...] = ()) -> int:
     return sum(parameter.numel() for name, parameter in named if not name.startswith(but))
 
 
+def autocast_copies(config: PreTrainedConfig, strategy: str, checkpointing: str) -> float:
+    """Bytes of autocast's bfloat16 copies of weights, which linear layers keep for the backward pass.
+
+    Where blocks are computed again, so are their copies, a block's at a time; embedding tables have none.
+    """
+    if strategy != "ddp" or checkpointing != "none":
+        return 0
+    products = (nn.Linear, nn.Conv2d)
+    return BFLOAT16 * sum(part.weight.numel() for part in model_of(config).modules() if isinstance(part, products))
+
+
 def state_bytes(parameters: int, strategy: str, ranks: int) -> dict[str, float]:
     """Weights, gradients and AdamW's two moments on a rank, by what they are.
 
-    ddp keeps all of it in float32, and autocast a bfloat16 copy of the weights; its buckets are another copy of the
-    gradients. zero2 keeps bfloat16 weights and gradients, and shares out the float32 master weights and moments;
-    fsdp2 shares out everything (a block's gathered weights are left out).
+    ddp keeps all of it in float32; its buckets are another copy of the gradients. zero2 keeps bfloat16 weights and
+    gradients, and shares out the float32 master weights and moments; fsdp2 shares out everything (a block's gathered
+    weights are left out).
     """
     share = 1 if strategy == "ddp" else 1 / ranks
     if strategy == "zero2":
@@ -46,7 +57,7 @@ def state_bytes(parameters: int, strategy: str, ranks: int) -> dict[str, float]:
             "optimizer": 2 * parameters * FLOAT32 * share,
         }
     states = {
-        "weights": parameters * (FLOAT32 * share + (BFLOAT16 if strategy == "ddp" else 0)),
+        "weights": parameters * FLOAT32 * share,
         "gradients": parameters * FLOAT32 * share,
         "optimizer": 2 * parameters * FLOAT32 * share,
     }

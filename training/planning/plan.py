@@ -17,7 +17,7 @@ from training.losses.contrastive import MAX_LOGITS
 from .communication import STRATEGIES, Collective, embedding_collectives, gradient_collectives
 from .devices import DEVICES, find_device
 from .families import Groups, PlannedFamily, Texts, planned_family
-from .memory import parameter_count, peak_bytes, state_bytes
+from .memory import autocast_copies, parameter_count, peak_bytes, state_bytes
 
 MAX_REGIONS = 4
 NEGATIVES = 10
@@ -160,6 +160,7 @@ class Plan:
         )
         return {
             **state_bytes(self.trained, self.strategy, self.devices),
+            "autocast copies": autocast_copies(self.config, self.strategy, self.checkpointing),
             "activations": peak_bytes(encoders, True, self.checkpointing),
             # Three matrices at a time: logits, their masked copy, a gradient.
             "similarities": 3 * 4 * min(pairs * pairs * self.devices, MAX_LOGITS),
