@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    settings = {"device": "cuda", "dtype": "bfloat16", "seed": 0, "attn_implementation": None}
+    settings = {"device": "cuda", "dtype": "bfloat16", "seed": 0, "attn_implementation": None, "compile": False}
     if arguments.alone:
         print(json.dumps(run(argparse.Namespace(**vars(arguments), **settings))))
         return

@@ -24,6 +24,7 @@ from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
 from training.efficiency.activation_checkpointing import checkpoint_selectively
+from training.efficiency.compiling import compile_encoders
 from training.efficiency.optimizer_in_backward import OptimizerInBackward
 from training.objective import Objective, parse_losses
 from training.optimizer import parameter_groups
@@ -63,6 +64,8 @@ def build_model(arguments: argparse.Namespace, texts: str | None = None) -> FGCL
         model.gradient_checkpointing_enable({"use_reentrant": False})
     elif checkpointing == "selective":
         checkpoint_selectively(model)
+    if arguments.compile and texts != "padded":
+        compile_encoders(model)
     return model
 
 
@@ -106,7 +109,7 @@ def check_losses(arguments: argparse.Namespace) -> dict[str, float]:
     Raises:
         RuntimeError: where they differ.
     """
-    model = build_model(arguments)
+    model = build_model(arguments, "padded")
     losses = {}
     with torch.no_grad():
         for texts in TEXTS:
@@ -207,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="of all but padded texts")
     parser.add_argument("--padded-checkpointing", choices=CHECKPOINTING, default="none", help="of padded texts")
     parser.add_argument("--optimizer-in-backward", action="store_true", help="of all but padded texts")
+    parser.add_argument("--compile", action="store_true", help="blocks, as --torch_compile does; of all but padded texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument("--alone", choices=TEXTS, help=argparse.SUPPRESS)

@@ -35,7 +35,7 @@ from modeling_fgclip.threads import in_threads
 logger = logging.getLogger(__name__)
 
 SHARD_BATCHES = 8  # batches a unit of work: what one process takes at a time and what one cache file holds
-TEXT_BATCH = 256
+TEXT_BATCH, TEXT_BATCH_ON_CPU = 2048, 256
 IMAGE_BATCH, IMAGE_BATCH_ON_CPU = 64, 8  # a CPU is faster while a block's activations stay in its caches
 
 
@@ -182,7 +182,8 @@ class Embedder:
         new = [text for text in distinct if (text, kind, as_written) not in self._texts]
         # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
         new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
-        batches = [new[i : i + TEXT_BATCH] for i in range(0, len(new), TEXT_BATCH)]
+        size = TEXT_BATCH_ON_CPU if self.device.type == "cpu" else TEXT_BATCH
+        batches = [new[i : i + size] for i in range(0, len(new), size)]
 
         def encode(tokens: Inputs) -> Tensor:
             return self.adapter.encode_texts(tokens, kind)

@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .packed_tiles import SHORT, lay_out, tile_attention, tile_mask
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 
@@ -48,6 +50,9 @@ class PackedTexts(TypedDict):
     restore: torch.Tensor  # (N,) place of each given text among the packed ones
     nodes: torch.Tensor | None  # (T,) the node of each token; None where tokens are nodes
     tokens: torch.Tensor | None  # (U,) one token of each node
+    slots: torch.Tensor  # (S,) node in each slot of attention, where short texts lie in tiles (packed_tiles.py)
+    places: torch.Tensor  # (U,) slot of each node
+    tile_texts: torch.Tensor  # (R, 128) int32 text of each slot of the tiles, which are the first slots
 
 
 def pack_texts(
@@ -75,10 +80,12 @@ def pack_texts(
     position_ids = np.arange(starts[-1]) - starts[:-1].repeat(lengths)
     long_token = is_long.repeat(lengths)
     nodes = tokens = None
+    slots, places, tile_texts = lay_out(starts)
     if share_prefixes:
         nodes, tokens = _prefix_tree(ordered, input_ids, starts, is_long)
         tokens = np.pad(tokens, (0, -len(tokens) % rows), mode="edge")
         input_ids, position_ids, long_token = input_ids[tokens], position_ids[tokens], long_token[tokens]
+        slots, places = nodes[slots], places[tokens]
         nodes, tokens = torch.from_numpy(nodes), torch.from_numpy(tokens)
     return PackedTexts(
         input_ids=torch.from_numpy(input_ids),
@@ -90,6 +97,9 @@ def pack_texts(
         restore=torch.from_numpy(np.argsort(order)),
         nodes=nodes,
         tokens=tokens,
+        slots=torch.from_numpy(slots),
+        places=torch.from_numpy(places),
+        tile_texts=torch.from_numpy(tile_texts),
     )
 
 
@@ -174,6 +184,51 @@ def packed_attention(
     return _attention_by_length(
         query, key, value, packed["length_groups"], scaling, dropout, ends_only, causal
     ).unsqueeze(0)
+
+
+def short_text_mask(packed: PackedTexts, states: torch.Tensor, implementation: str) -> torch.Tensor | None:
+    """The mask of the tiles that hold the short texts; None where attention is better off, or has none, without tiles.
+
+    Args:
+        states: that the encoder begins with. implementation: of attention.
+    """
+    tiles = packed["tile_texts"]
+    if not states.is_cuda or "flash" in implementation or not len(tiles):
+        return None
+    autocast = torch.is_autocast_enabled(states.device.type)
+    return tile_mask(tiles, torch.get_autocast_dtype(states.device.type) if autocast else states.dtype)
+
+
+def tiled_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packed: PackedTexts,
+    mask: torch.Tensor,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Causal attention inside each packed text, short ones in tiles.
+
+    Args:
+        query, key, value: (1, S, heads, head_dim) of every slot.
+        mask: of `short_text_mask`.
+
+    Returns:
+        (1, S, heads, head_dim).
+    """
+    tiled = len(mask) * mask.shape[-1]
+    states = [states[0] for states in (query, key, value)]
+    outputs = [tile_attention(*(part[:tiled] for part in states), mask, scaling, dropout)]
+    others = [(texts, length) for texts, length in packed["length_groups"] if length > SHORT]
+    if others:
+        first = len(packed["cu_seqlens"]) - 1 - sum(texts for texts, _ in others)
+        offsets = packed["cu_seqlens"][first:]
+        rest = {"cu_seqlens": offsets - offsets[0], "length_groups": others}
+        untiled = [part[tiled:].transpose(0, 1).unsqueeze(0) for part in states]
+        outputs.append(packed_attention(module, *untiled, rest, scaling, dropout).squeeze(0))
+    return torch.cat(outputs).unsqueeze(0)
 
 
 def _has_kernel(query: torch.Tensor) -> bool:

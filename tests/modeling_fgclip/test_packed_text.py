@@ -2,11 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from modeling_fgclip import FGCLIPModel, PackedTexts, pack_texts
+from modeling_fgclip import FGCLIPModel, PackedTexts, pack_texts, text_encoder
+from modeling_fgclip.packed_tiles import SHORT, lay_out, tile_mask
 
 TEXTS = [
     "a dog",
@@ -125,3 +127,49 @@ def test_nodes_are_distinct_beginnings(count, words):
 def test_refuses_what_it_cannot_pack(texts, flags):
     with pytest.raises(ValueError, match="pack_texts"):
         pack_texts(texts, flags)
+
+
+@pytest.mark.parametrize("share_prefixes", [False, True])
+@pytest.mark.parametrize("lengths", ["mixed", "short", "long"])
+def test_tiles_of_short_texts_change_nothing(tiny_model, monkeypatch, share_prefixes, lengths):
+    """As on a GPU: features and gradients of tiled attention are those of attention text by text."""
+    tiny_model.double()
+    rng = random.Random(0)
+    sizes = {"mixed": (2, 70), "short": (2, SHORT), "long": (SHORT + 1, 70)}[lengths]
+    start = [rng.randrange(5, 50) for _ in range(8)]
+    texts = [[*start, *(rng.randrange(5, 50) for _ in range(100))][: rng.randint(*sizes)] for _ in range(90)]
+    texts[1] = texts[0]
+    results = []
+    for tiled in (False, True):
+        if tiled:
+            monkeypatch.setattr(
+                text_encoder,
+                "short_text_mask",
+                lambda packed, states, _: tile_mask(packed["tile_texts"], states.dtype),
+            )
+        tiny_model.zero_grad()
+        packed = pack_texts(texts, [len(text) > 40 for text in texts], share_prefixes)
+        features = tiny_model.get_packed_text_features(packed)
+        (features.square().sum() + features[:, 0].sum()).backward()
+        results.append({"features": features.detach()})
+        results[-1] |= {name: weight.grad for name, weight in tiny_model.text_model.named_parameters()}
+    for name, value in results[0].items():
+        assert_close(results[1][name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_tiles_hold_each_token_once_and_texts_of_one_length():
+    lengths = [1] * 130 + [2, 3, 3] + [13] * 25 + [SHORT] * 4 + [SHORT + 1, 200]
+    starts = np.append(0, np.cumsum(lengths))
+    slots, places, texts = lay_out(starts)
+    tokens = np.arange(starts[-1])
+    assert (slots[places] == tokens).all()
+    assert len(np.unique(places)) == len(tokens)
+    text = np.repeat(np.arange(len(lengths)), lengths)
+    tiled = texts.size
+    assert len(slots) == tiled + SHORT + 1 + 200
+    for place, token in zip(places, tokens, strict=True):
+        if place < tiled:
+            assert texts.flat[place] == text[token]
+    # 130 of one token fill one tile and two slots of another.
+    assert len(texts) == 2 + 1 + 1 + 3 + 2
+    assert (texts >= 0).sum() == starts[len(lengths) - 2]
