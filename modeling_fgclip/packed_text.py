@@ -52,7 +52,7 @@ class PackedTexts(TypedDict):
     tokens: torch.Tensor | None  # (U,) one token of each node
     slots: torch.Tensor  # (S,) node in each slot of attention, where short texts lie in tiles (packed_tiles.py)
     places: torch.Tensor  # (U,) slot of each node
-    tile_texts: torch.Tensor  # (R, 128) int32 text of each slot of the tiles, which are the first slots
+    tile_texts: torch.Tensor  # (R, 64) int32 text of each slot of the tiles, which are the first slots
 
 
 def pack_texts(

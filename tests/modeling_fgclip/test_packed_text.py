@@ -170,6 +170,6 @@ def test_tiles_hold_each_token_once_and_texts_of_one_length():
     for place, token in zip(places, tokens, strict=True):
         if place < tiled:
             assert texts.flat[place] == text[token]
-    # 130 of one token fill one tile and two slots of another.
-    assert len(texts) == 2 + 1 + 1 + 3 + 2
+    # Of 130 texts of one token, two tiles and two slots of another; of 25 of 13 tokens, four a tile.
+    assert len(texts) == 3 + 1 + 1 + 7 + 2
     assert (texts >= 0).sum() == starts[len(lengths) - 2]
