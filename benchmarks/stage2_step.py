@@ -210,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="of all but padded texts")
     parser.add_argument("--padded-checkpointing", choices=CHECKPOINTING, default="none", help="of padded texts")
     parser.add_argument("--optimizer-in-backward", action="store_true", help="of all but padded texts")
-    parser.add_argument("--compile", action="store_true", help="blocks, as --torch_compile does; of all but padded texts")
+    parser.add_argument(
+        "--compile", action="store_true", help="blocks, as --torch_compile does; of all but padded texts"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument("--alone", choices=TEXTS, help=argparse.SUPPRESS)

@@ -11,8 +11,9 @@ but attention works on.
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -186,17 +187,40 @@ def packed_attention(
     ).unsqueeze(0)
 
 
-def short_text_mask(packed: PackedTexts, states: torch.Tensor, implementation: str) -> torch.Tensor | None:
-    """The mask of the tiles that hold the short texts; None where attention is better off, or has none, without tiles.
+@dataclass(frozen=True)
+class Tiles:
+    """What attention in tiles needs beside the slots, made once for all blocks.
+
+    Args:
+        mask: of the short texts' tiles.
+        others: the longer texts, packed.
+    """
+
+    mask: torch.Tensor
+    others: dict[str, Any] | None
+
+
+def make_tiles(packed: PackedTexts, dtype: torch.dtype) -> Tiles:
+    """Tiles of these texts, for states of this type."""
+    others = [(texts, length) for texts, length in packed["length_groups"] if length > SHORT]
+    if not others:
+        return Tiles(tile_mask(packed["tile_texts"], dtype), None)
+    first = len(packed["cu_seqlens"]) - 1 - sum(texts for texts, _ in others)
+    offsets = packed["cu_seqlens"][first:]
+    rest = {"cu_seqlens": offsets - offsets[0], "length_groups": others}
+    return Tiles(tile_mask(packed["tile_texts"], dtype), rest)
+
+
+def tiles_for(packed: PackedTexts, states: torch.Tensor, implementation: str) -> Tiles | None:
+    """Tiles where attention is faster in them: on a GPU, with short texts, unless a flash kernel was asked for.
 
     Args:
         states: that the encoder begins with. implementation: of attention.
     """
-    tiles = packed["tile_texts"]
-    if not states.is_cuda or "flash" in implementation or not len(tiles):
+    if not states.is_cuda or "flash" in implementation or not len(packed["tile_texts"]):
         return None
     autocast = torch.is_autocast_enabled(states.device.type)
-    return tile_mask(tiles, torch.get_autocast_dtype(states.device.type) if autocast else states.dtype)
+    return make_tiles(packed, torch.get_autocast_dtype(states.device.type) if autocast else states.dtype)
 
 
 def tiled_attention(
@@ -204,8 +228,7 @@ def tiled_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    packed: PackedTexts,
-    mask: torch.Tensor,
+    tiles: Tiles,
     scaling: float,
     dropout: float,
 ) -> torch.Tensor:
@@ -213,22 +236,17 @@ def tiled_attention(
 
     Args:
         query, key, value: (1, S, heads, head_dim) of every slot.
-        mask: of `short_text_mask`.
 
     Returns:
         (1, S, heads, head_dim).
     """
-    tiled = len(mask) * mask.shape[-1]
+    tiled = tiles.mask.shape[0] * tiles.mask.shape[-1]
     states = [states[0] for states in (query, key, value)]
-    outputs = [tile_attention(*(part[:tiled] for part in states), mask, scaling, dropout)]
-    others = [(texts, length) for texts, length in packed["length_groups"] if length > SHORT]
-    if others:
-        first = len(packed["cu_seqlens"]) - 1 - sum(texts for texts, _ in others)
-        offsets = packed["cu_seqlens"][first:]
-        rest = {"cu_seqlens": offsets - offsets[0], "length_groups": others}
-        untiled = [part[tiled:].transpose(0, 1).unsqueeze(0) for part in states]
-        outputs.append(packed_attention(module, *untiled, rest, scaling, dropout).squeeze(0))
-    return torch.cat(outputs).unsqueeze(0)
+    short = tile_attention(*(part[:tiled] for part in states), tiles.mask, scaling, dropout).unsqueeze(0)
+    if tiles.others is None:
+        return short
+    others = [part[tiled:].transpose(0, 1).unsqueeze(0) for part in states]
+    return torch.cat([short, packed_attention(module, *others, tiles.others, scaling, dropout)], dim=1)
 
 
 def _has_kernel(query: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention, CLIPTextEmbedd
 
 from .configuration_fgclip import FGCLIPTextConfig
 from .initialization import InitializedAsTransformers
-from .packed_text import PackedTexts, packed_attention, short_text_mask, tiled_attention
+from .packed_text import PackedTexts, Tiles, packed_attention, tiled_attention, tiles_for
 from .text_positions import stretch_positions
 
 
@@ -54,36 +54,36 @@ class FGCLIPTextAttention(CLIPAttention):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         packed_texts: PackedTexts | None = None,
-        tile_mask: torch.Tensor | None = None,
+        tiles: Tiles | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if packed_texts is None:
             return super().forward(hidden_states, attention_mask, **kwargs)
-        return self.attend_packed(hidden_states, packed_texts, tile_mask), None
+        return self.attend_packed(hidden_states, packed_texts, tiles), None
 
     def attend_packed(
         self,
         hidden_states: torch.Tensor,
         packed_texts: PackedTexts,
-        tile_mask: torch.Tensor | None = None,
+        tiles: Tiles | None = None,
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(1, U, D) attention of every node to the beginning of its texts.
 
         Args:
             hidden_states: (1, U, D).
-            tile_mask: of `short_text_mask`.
+            tiles: of `tiles_for`.
             ends: (N,) nodes at the ends of the texts, where these alone are wanted: (1, N, D).
         """
         dropout = self.dropout if self.training else 0.0
-        if tile_mask is not None:
+        if tiles is not None:
             # Tokens are copied to their slots before they are projected: a third of what queries, keys and values would copy.
-            states = hidden_states.to(tile_mask.dtype).index_select(1, packed_texts["slots"])
+            states = hidden_states.to(tiles.mask.dtype).index_select(1, packed_texts["slots"])
             query, key, value = (
                 project(states).unflatten(-1, (self.num_heads, self.head_dim))
                 for project in (self.q_proj, self.k_proj, self.v_proj)
             )  # (1, S, heads, head_dim)
-            output = tiled_attention(self, query, key, value, packed_texts, tile_mask, self.scale, dropout).flatten(2)
+            output = tiled_attention(self, query, key, value, tiles, self.scale, dropout).flatten(2)
             places = packed_texts["places"]
             return self.out_proj(output.index_select(1, places if ends is None else places[ends]))
         nodes = packed_texts["nodes"]
@@ -132,15 +132,15 @@ class FGCLIPTextModel(InitializedAsTransformers, CLIPTextModel):
         """(N, D) final hidden states at the end of each packed text, in the order the texts were given in."""
         position_ids = self.position_ids_of(packed_texts["position_ids"], packed_texts["long_token"])
         hidden_states = self.embeddings(packed_texts["input_ids"], position_ids=position_ids).unsqueeze(0)  # (1, U, D)
-        tile_mask = short_text_mask(packed_texts, hidden_states, self.config._attn_implementation)
+        tiles = tiles_for(packed_texts, hidden_states, self.config._attn_implementation)
         *layers, last = self.encoder.layers
         for layer in layers:
-            hidden_states = layer(hidden_states, None, packed_texts=packed_texts, tile_mask=tile_mask)
+            hidden_states = layer(hidden_states, None, packed_texts=packed_texts, tiles=tiles)
         # Only the ends of the texts are read, so the last block computes only those; its keys and values need all.
         normed = last.layer_norm1(hidden_states)
         ends = packed_texts["cu_seqlens"][1:] - 1
         if packed_texts["nodes"] is not None:
             ends = packed_texts["nodes"][ends]
-        pooled = hidden_states[:, ends] + last.self_attn.attend_packed(normed, packed_texts, tile_mask, ends)
+        pooled = hidden_states[:, ends] + last.self_attn.attend_packed(normed, packed_texts, tiles, ends)
         pooled = pooled + last.mlp(last.layer_norm2(pooled))
         return self.final_layer_norm(pooled[0, packed_texts["restore"]])

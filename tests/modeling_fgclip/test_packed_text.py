@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from modeling_fgclip import FGCLIPModel, PackedTexts, pack_texts, text_encoder
-from modeling_fgclip.packed_tiles import SHORT, lay_out, tile_mask
+from modeling_fgclip.packed_text import make_tiles
+from modeling_fgclip.packed_tiles import SHORT, lay_out
 
 TEXTS = [
     "a dog",
@@ -142,11 +143,7 @@ def test_tiles_of_short_texts_change_nothing(tiny_model, monkeypatch, share_pref
     results = []
     for tiled in (False, True):
         if tiled:
-            monkeypatch.setattr(
-                text_encoder,
-                "short_text_mask",
-                lambda packed, states, _: tile_mask(packed["tile_texts"], states.dtype),
-            )
+            monkeypatch.setattr(text_encoder, "tiles_for", lambda packed, states, _: make_tiles(packed, states.dtype))
         tiny_model.zero_grad()
         packed = pack_texts(texts, [len(text) > 40 for text in texts], share_prefixes)
         features = tiny_model.get_packed_text_features(packed)
