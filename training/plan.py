@@ -5,7 +5,7 @@ python -m training.plan --stage 2 --model l14-336 --devices 8 --device H100 --im
 python -m training.plan --stage 2 --model fgclip2-base --devices 8 --device H100 --checkpointing blocks --patches 576
 
 Counted are the parts described in docs/scale.md. Hours come from the measured images a second of a device where
-they are given, and otherwise from a share of its data sheet's FLOPs (--mfu), which is an assumption.
+they are given, and otherwise from a share of its data sheet's FLOPs (--mfu), as it was measured on one H100.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from fgclip.command_line import Parser, run_command
 
 from .architectures import ARCHITECTURES, FGCLIP2_ARCHITECTURES
 from .planning.communication import CHECKPOINTING, STRATEGIES
-from .planning.devices import DEVICES
+from .planning.devices import DEVICES, MFU
 
 
 def _format(value: float | str) -> str:
@@ -36,7 +36,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="gradient checkpointing")
     parser.add_argument("--patches", type=int, help="of an image, for FG-CLIP 2 (default: 1024, the largest budget)")
     parser.add_argument("--images-per-second", type=float, help="measured, of one device")
-    parser.add_argument("--mfu", type=float, default=0.4, help="assumed where nothing was measured (default: 0.4)")
+    parser.add_argument("--mfu", type=float, default=MFU, help=f"where no rate was measured (default: {MFU}, of an H100)")
     parser.add_argument("--price", type=float, help="of a device hour, in any currency")
     parser.add_argument("--image-bytes", type=float, default=60e3, help="of a stored image (default: 60000)")
     parser.add_argument("--images-a-core", type=float, help="measured by benchmarks/input_pipeline.py")

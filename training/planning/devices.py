@@ -15,6 +15,10 @@ class Device:
     memory: float
 
 
+# The share of it that a step reaches. One H100, stage 2, blocks compiled: B/16 0.26, L/14 at 336 pixels 0.33 with blocks
+# checkpointed (benchmarks/README.md).
+MFU = 0.25
+
 # By what torch.cuda.get_device_name() contains; more telling names first.
 DEVICES = {
     "B200": Device(2250e12, 180e9),

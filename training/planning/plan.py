@@ -15,7 +15,7 @@ from training.family import training_family
 from training.losses.contrastive import MAX_LOGITS
 
 from .communication import STRATEGIES, Collective, embedding_collectives, gradient_collectives
-from .devices import DEVICES, find_device
+from .devices import DEVICES, MFU, find_device
 from .families import Groups, PlannedFamily, Texts, planned_family
 from .memory import autocast_copies, parameter_count, peak_bytes, state_bytes
 
@@ -68,7 +68,7 @@ class Plan:
     checkpointing: str = "none"
     patches: int | None = None
     images_per_second: float | None = None
-    mfu: float = 0.4
+    mfu: float = MFU
     price: float | None = None
     image_bytes: float = 60e3
     images_a_core: float | None = None
