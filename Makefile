@@ -16,7 +16,7 @@ PYTEST_PACKAGES := pytest pytest-timeout pytest-xdist
 PYTEST := -m pytest --numprocesses $(PROCESSES) --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install quickstart quickstart-fgclip2 test test-all test-torchvision test-spaces wheel lint format docs clean
+.PHONY: help install quickstart quickstart-fgclip2 test test-all test-gpu test-torchvision test-spaces wheel lint format docs clean
 
 help:
 	@echo "make quickstart  generate data, train both stages, evaluate, draw figures (about 8 minutes on 2 cores)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-all    the slow ones too, and those that need an extra"
 	@echo "make test-torchvision  detection and the adapters that need torchvision, in an environment of their own"
 	@echo "make test-spaces  the demos, in an environment of their own"
+	@echo "make test-gpu    what only a GPU shows (some minutes; needs one of 80 GB)"
 	@echo "make wheel       builds the wheel and runs its commands in an environment of their own (about two minutes)"
 	@echo "make lint        ruff check and format check"
 	@echo "make format      ruff format and safe fixes"
@@ -67,6 +68,8 @@ test: install
 # What DeepSpeed compiles is kept in the environment that it is compiled for.
 test-all: export FGCLIP_OLDEST_TRANSFORMERS = $(abspath $(OLDEST_TRANSFORMERS))
 test-all: export FGCLIP_TRANSFORMERS_JS = $(abspath $(TRANSFORMERS_JS))
+# The checks of tests/gpu, on the CPU.
+test-all: export FGCLIP_TEST_DEVICE = cpu
 test-all: export TORCH_EXTENSIONS_DIR = $(abspath $(VENV))/torch-extensions
 test-all: $(VENV)/.installed-all $(OLDEST_TRANSFORMERS) $(TRANSFORMERS_JS)
 	$(BIN)/python $(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
@@ -91,6 +94,11 @@ $(SPACES_VENV)/.installed: setup.cfg constraints.txt
 
 test-spaces: $(SPACES_VENV)/.installed
 	$(SPACES_VENV)/bin/python $(PYTEST) -m "slow or not slow" tests/spaces --ignore tests/spaces/api $(PYTEST_ARGS)
+
+# All other tests are of the CPU, also beside a GPU.
+test-gpu: export FGCLIP_TEST_DEVICE = cuda
+test-gpu: install
+	$(BIN)/python -m pytest tests/gpu $(PYTEST_ARGS)
 
 # The requirements are this environment's; .ci/wheel alone installs them anew.
 wheel: install

@@ -5,8 +5,8 @@ import os
 # The suite needs no network; anything that tries fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# On a machine with a GPU, too, these tests are of the CPU, but for tests/gpu.
-if "FGCLIP_TEST_DEVICE" not in os.environ:
+# On a machine with a GPU, too, these tests are of the CPU (tests/gpu/conftest.py).
+if os.environ.get("FGCLIP_TEST_DEVICE", "cpu") == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from pathlib import Path

@@ -36,7 +36,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="gradient checkpointing")
     parser.add_argument("--patches", type=int, help="of an image, for FG-CLIP 2 (default: 1024, the largest budget)")
     parser.add_argument("--images-per-second", type=float, help="measured, of one device")
-    parser.add_argument("--mfu", type=float, default=MFU, help=f"where no rate was measured (default: {MFU}, of an H100)")
+    parser.add_argument(
+        "--mfu", type=float, default=MFU, help=f"where no rate was measured (default: {MFU}, of an H100)"
+    )
     parser.add_argument("--price", type=float, help="of a device hour, in any currency")
     parser.add_argument("--image-bytes", type=float, default=60e3, help="of a stored image (default: 60000)")
     parser.add_argument("--images-a-core", type=float, help="measured by benchmarks/input_pipeline.py")

@@ -1,4 +1,4 @@
-"""What only a GPU shows: `make test-gpu`. FGCLIP_TEST_DEVICE=cpu runs the same checks where there is none, to try them."""
+"""What only a GPU shows: `make test-gpu`. With FGCLIP_TEST_DEVICE=cpu, as in `make test-all`, the same checks run on the CPU."""
 
 import os
 from pathlib import Path
