@@ -9,6 +9,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention, CLIPTextEmbedd
 
 from .configuration_fgclip import FGCLIPTextConfig
 from .initialization import InitializedAsTransformers
+from .mlp import take_mlps
 from .packed_text import PackedTexts, Tiles, packed_attention, tiled_attention, tiles_for
 from .text_positions import stretch_positions
 
@@ -111,6 +112,7 @@ class FGCLIPTextModel(InitializedAsTransformers, CLIPTextModel):
         self.embeddings = FGCLIPTextEmbeddings(config)
         for layer in self.encoder.layers:
             layer.self_attn = FGCLIPTextAttention(config)
+        take_mlps(self.encoder)
         self.post_init()
 
     @torch.no_grad()

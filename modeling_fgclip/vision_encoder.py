@@ -1,15 +1,20 @@
 """CLIP's vision encoder at any resolution, with dense features."""
 
 import torch
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 
 from .initialization import InitializedAsTransformers
+from .mlp import take_mlps
 
 
 class FGCLIPVisionModel(InitializedAsTransformers, CLIPVisionModel):
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__(config)
+        take_mlps(self.encoder)
+
     def feature_map_size(self, pixel_values: torch.Tensor) -> tuple[int, int]:
         """Rows and columns of patches of (N, 3, height, width) images."""
         if pixel_values.dim() != 4:

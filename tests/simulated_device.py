@@ -75,3 +75,5 @@ _register(HALF, torch.bfloat16)
 _register(FULL, torch.float32)
 _aten.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
 _aten.impl("scaled_dot_product_attention", _attention, "PrivateUse1")
+# CUDA has a kernel; other backends put it together of several operations.
+_aten.impl("silu_backward", lambda gradient, states: torch.empty_like(gradient), "PrivateUse1")

@@ -73,8 +73,7 @@ class Encoder:
     Args:
         blocks: that work on all tokens.
         tokens: of a batch, all rows together.
-        width, inner: of the tokens, and inside the MLP.
-        inner_copies: of what the MLP has inside: 2 with GELU, before and after it; 3 with CLIP's quick GELU.
+        width, inner: of the tokens, and inside the MLP, of which it keeps two: before and after its activation function.
         ends: bytes beside the blocks: of a last block that is computed in part, of heads. They are never checkpointed.
     """
 
@@ -82,14 +81,13 @@ class Encoder:
     tokens: int
     width: int
     inner: int
-    inner_copies: int
     ends: float
 
     def block_bytes(self, half: bool, checkpointing: str = "none") -> float:
         """Bytes kept of a block.
 
         The inputs of the two norms and what leaves them; queries, keys, values and what attention makes of them; before,
-        inside and after the activation function. Under bfloat16 autocast the norms and the sums between blocks stay in
+        and after the activation function. Under bfloat16 autocast the norms and the sums between blocks stay in
         float32, and each linear layer keeps a bfloat16 copy of its own: three of what leaves the first norm. Selective
         checkpointing keeps the block's input, the four and what the output projection makes of them; whole blocks keep
         their input.
@@ -101,14 +99,13 @@ class Encoder:
             numbers = FLOAT32 * self.width + linear * 5 * self.width
         else:
             copies = 8 if half else 6
-            numbers = 2 * self.width * FLOAT32 + linear * (copies * self.width + self.inner_copies * self.inner)
+            numbers = 2 * self.width * FLOAT32 + linear * (copies * self.width + 2 * self.inner)
         return self.tokens * numbers
 
     def gradient_bytes(self, half: bool) -> float:
         """Bytes of gradients at a time inside a block: of what leaves it, and around the activation function."""
         linear = BFLOAT16 if half else FLOAT32
-        inner = (self.inner_copies - 1) * self.inner  # one copy is done with by then
-        return self.tokens * (FLOAT32 * self.width + linear * (self.width + inner))
+        return self.tokens * (FLOAT32 * self.width + linear * (self.width + self.inner))
 
     def kept(self, half: bool, checkpointing: str) -> float:
         return self.blocks * self.block_bytes(half, checkpointing) + self.ends
@@ -166,9 +163,9 @@ def fgclip_encoders(
             ends += tokens * width * FLOAT32
             if regions:
                 # The last block once more without queries and keys.
-                dense = 2 * width * FLOAT32 + linear * (4 * width + 3 * inner + config.projection_dim)
+                dense = 2 * width * FLOAT32 + linear * (4 * width + 2 * inner + config.projection_dim)
                 ends += images * image_patches * dense
-        encoders.append(Encoder(part.num_hidden_layers - 1, tokens, width, inner, 3, ends))
+        encoders.append(Encoder(part.num_hidden_layers - 1, tokens, width, inner, ends))
     return encoders
 
 
@@ -199,6 +196,6 @@ def fgclip2_encoders(
         ends += patches * (norm + linear * ((8 if half else 5) * width + 2 * inner))
     text_ends = rows * text.hidden_size * (FLOAT32 + (4 if half else 3) * linear)
     return [
-        Encoder(vision.num_hidden_layers, patches, width, inner, 2, ends),
-        Encoder(text.num_hidden_layers - 1, rows, text.hidden_size, text.intermediate_size, 2, text_ends),
+        Encoder(vision.num_hidden_layers, patches, width, inner, ends),
+        Encoder(text.num_hidden_layers - 1, rows, text.hidden_size, text.intermediate_size, text_ends),
     ]
