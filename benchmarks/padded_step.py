@@ -1,8 +1,9 @@
-"""The published step's layout on our model, to compare with: every text padded, four text passes, whole last blocks."""
+"""The published step's layout on our model, to compare with: every text padded, four text passes, whole last blocks, CLIP's MLP."""
 
 from typing import Any
 
 import torch
+from transformers.models.clip.modeling_clip import CLIPMLP
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.data.collator import NO_TEXT
@@ -37,6 +38,13 @@ def pad_batch(config: FGCLIPConfig, batch: dict[str, Any]) -> dict[str, Any]:
         padded[kind] = batch[kind].masked_scatter(there, torch.arange(first, first + len(chosen)))
         first += len(chosen)
     return padded
+
+
+def take_clips_mlps(model: FGCLIPModel) -> None:
+    """Makes the MLPs CLIP's own again, as the published model has them."""
+    for encoder in (model.vision_model.encoder, model.text_model.encoder):
+        for layer in encoder.layers:
+            layer.mlp.__class__ = CLIPMLP
 
 
 def padded_forward(model: FGCLIPModel, batch: dict[str, Any]) -> FGCLIPOutput:

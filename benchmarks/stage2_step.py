@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from benchmarks.measure import OutOfMemory, median, peak_memory, run_fresh, save, table, timed
-from benchmarks.padded_step import pad_batch, padded_forward
+from benchmarks.padded_step import pad_batch, padded_forward, take_clips_mlps
 from benchmarks.stage2_batch import CASES, make_batch
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel, FGCLIPOutput
 from training.architectures import ARCHITECTURES, architecture
@@ -59,6 +59,8 @@ def build_model(arguments: argparse.Namespace, texts: str | None = None) -> FGCL
         model = FGCLIPModel(architecture(arguments.model)).train()
     if arguments.attn_implementation:
         model.set_attn_implementation(arguments.attn_implementation)
+    if texts == "padded":
+        take_clips_mlps(model)
     checkpointing = arguments.padded_checkpointing if texts == "padded" else arguments.checkpointing
     if checkpointing == "blocks":
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -104,15 +106,15 @@ def run_variant(arguments: argparse.Namespace, texts: str) -> dict[str, Any]:
 
 
 def check_losses(arguments: argparse.Namespace) -> dict[str, float]:
-    """The loss of each variant, from one model.
+    """The loss of each variant, from the same weights.
 
     Raises:
         RuntimeError: where they differ.
     """
-    model = build_model(arguments, "padded")
     losses = {}
     with torch.no_grad():
         for texts in TEXTS:
+            model = build_model(arguments, texts)
             losses[texts] = loss_function(model, prepare(model.config, arguments, texts), arguments)().item()
     lowest, highest = min(losses.values()), max(losses.values())
     if highest - lowest > TOLERANCE[arguments.dtype] * abs(highest):

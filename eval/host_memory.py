@@ -22,7 +22,7 @@ HEAP = {"trim_threshold": (-1, 1 << 30), "mmap_threshold": (-3, 1 << 25)}
 def settle_memory() -> None:
     """Bounds all of it, unless the environment says otherwise. Libraries read this once, at their first use."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_SHAPES))
-    if "PYTORCH_ALLOC_CONF" not in os.environ:  # the newer name, which torch 2.6 does not know
+    if "PYTORCH_ALLOC_CONF" not in os.environ:  # the newer name
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if (libc := _libc()) is not None and not _heap_is_given():
         for option, size in HEAP.values():
