@@ -15,14 +15,15 @@ class RandomState:
 
     def __init__(self, device: torch.device):
         self.device = device
+        self._which = () if device.type == "mps" else (device,)  # of Apple's there is one
         self._cpu = torch.get_rng_state()
-        self._device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+        self._device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(*self._which)
 
     def restore(self) -> None:
         """The next numbers are those that were drawn after this state."""
         torch.set_rng_state(self._cpu)
         if self._device is not None:
-            torch.get_device_module(self.device).set_rng_state(self._device, self.device)
+            torch.get_device_module(self.device).set_rng_state(self._device, *self._which)
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
