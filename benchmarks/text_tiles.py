@@ -43,6 +43,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     args = parser.parse_args()
+    if args.tokens[1] > min(args.tiles) // 2:
+        parser.error(
+            f"two texts of {args.tokens[1]} tokens do not share a tile of {min(args.tiles)}; lower --tokens or raise --tiles"
+        )
     rng = random.Random(0)
     starts = np.append(0, np.cumsum(sorted(rng.randint(*args.tokens) for _ in range(args.texts))))
     tokens = int(starts[-1])

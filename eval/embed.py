@@ -35,8 +35,8 @@ from modeling_fgclip.threads import in_threads
 logger = logging.getLogger(__name__)
 
 SHARD_BATCHES = 8  # batches a unit of work: what one process takes at a time and what one cache file holds
-# Of long texts, which have up to 248 tokens, and on a CPU; an accelerator would wait for the host with so few short ones.
-TEXT_BATCH, SHORT_TEXT_BATCH = 256, 2048
+# An accelerator would wait for the host with 256 short texts that are packed; long and padded ones have more tokens.
+TEXT_BATCH, PACKED_TEXT_BATCH = 256, 2048
 IMAGE_BATCH, IMAGE_BATCH_ON_CPU = 64, 8  # a CPU is faster while a block's activations stay in its caches
 
 
@@ -183,7 +183,8 @@ class Embedder:
         new = [text for text in distinct if (text, kind, as_written) not in self._texts]
         # Texts of alike lengths in a batch leave little to pad, texts of alike beginnings much to share.
         new.sort(key=lambda text: (0 if self.adapter.shares_prefixes else len(text), text))
-        size = TEXT_BATCH if self.device.type == "cpu" or kind == "long" else SHORT_TEXT_BATCH
+        are_many = self.device.type != "cpu" and self.adapter.shares_prefixes and kind != "long"
+        size = PACKED_TEXT_BATCH if are_many else TEXT_BATCH
         batches = [new[i : i + size] for i in range(0, len(new), size)]
 
         def encode(tokens: Inputs) -> Tensor:
@@ -191,7 +192,8 @@ class Embedder:
 
         tokenize = self.adapter.tokenize_as_written if as_written else self.adapter.tokenize
         identities = [repr((kind, b)) + " as written" * as_written for b in batches]
-        features = self._run("texts", batches, lambda batch: tokenize(batch, kind), encode, identities)
+        unit = SHARD_BATCHES * TEXT_BATCH // size
+        features = self._run("texts", batches, lambda batch: tokenize(batch, kind), encode, identities, unit)
         self._texts.update({(text, kind, as_written): row for text, row in zip(new, features, strict=True)})
         return torch.stack([self._texts[text, kind, as_written] for text in texts]) if texts else torch.empty(0, 0)
 
@@ -308,10 +310,16 @@ class Embedder:
     # -- the loop
 
     def _run(
-        self, kind: str, batches: Sequence[Any], prepare: Callable, encode: Callable, identities: Sequence[str]
+        self,
+        kind: str,
+        batches: Sequence[Any],
+        prepare: Callable,
+        encode: Callable,
+        identities: Sequence[str],
+        unit: int = SHARD_BATCHES,
     ) -> Tensor:
-        """Encode batches shard by shard, this process its share; returns all rows, NaN where an image was unreadable."""
-        shards = [list(range(i, min(i + SHARD_BATCHES, len(batches)))) for i in range(0, len(batches), SHARD_BATCHES)]
+        """Encode batches, `unit` of them at a time, this process its share; returns all rows, NaN where an image was unreadable."""
+        shards = [list(range(i, min(i + unit, len(batches)))) for i in range(0, len(batches), unit)]
         rank, world = (self.state.process_index, self.state.num_processes) if self.distributed else (0, 1)
         mine, done = [], {}
         for number in range(rank, len(shards), world):

@@ -26,7 +26,7 @@ from .packed_tiles import SHORT, lay_out, tile_attention, tile_mask
 try:
     from torch.nn.attention.varlen import varlen_attn
 
-    # Before torch 2.11 it knew causality by another argument.
+    # A checkpoint's code may run on a torch before 2.11, where causality was another argument.
     HAS_VARLEN_ATTENTION = "window_size" in inspect.signature(varlen_attn).parameters
 except ImportError:
     HAS_VARLEN_ATTENTION = False

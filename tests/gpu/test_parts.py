@@ -22,8 +22,6 @@ from training.forward import embed
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("ends_only", [False, True])
 def test_variable_length_attention_is_attention_by_length(causal, ends_only, device):
-    if not packed_text.HAS_VARLEN_ATTENTION:
-        pytest.skip("needs torch 2.11 or newer")
     lengths = [3, 3, 8, 17, 17, 17, 130, 248]
     packed = packed_text.pack_texts([range(1, length + 1) for length in lengths], [False] * len(lengths))
     rows = len(lengths) if ends_only else sum(lengths)

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from modeling_fgclip import FGCLIPConfig, FGCLIPModel
-from modeling_fgclip.mlp import FGCLIPMLP
+from modeling_fgclip.mlp import FGCLIPMLP, take_mlps
 from tests.conftest import TINY
 from training.efficiency.lora import add_lora
 
@@ -61,14 +61,51 @@ def _with_forward(mlp: FGCLIPMLP, called: list) -> None:
     mlp.fc2.forward = lambda states: called.append("forward") or plain(states)  # as accelerate's offloading does
 
 
-@pytest.mark.parametrize("change", [_with_hook, _with_forward])
+def _with_backward_hook(mlp: FGCLIPMLP, called: list) -> None:
+    mlp.fc2.register_full_backward_hook(lambda module, inputs, outputs: called.append("backward"))
+
+
+def _with_hooked_activation(mlp: FGCLIPMLP, called: list) -> None:
+    mlp.activation_fn.register_forward_hook(lambda module, inputs, output: called.append("activation"))
+
+
+@pytest.mark.parametrize("change", [_with_hook, _with_forward, _with_backward_hook, _with_hooked_activation])
 def test_a_changed_layer_is_called(change):
     mlp, called = make(), []
     states = torch.randn(3, 8, dtype=torch.float64)
     expected = mlp(states)
     change(mlp, called)
-    assert_close(mlp(states), expected)
+    output = mlp(states)
+    assert_close(output, expected)
+    output.sum().backward()
     assert len(called) == 1
+
+
+def test_another_activation_and_a_layer_without_bias_are_taken():
+    mlp, states = make(), torch.randn(3, 8, dtype=torch.float64)
+    mlp.activation_fn = nn.ReLU()
+    mlp.fc1 = nn.Linear(8, 32, bias=False).double()
+    assert_close(mlp(states), mlp.fc2(mlp.fc1(states).relu()))
+
+
+def test_float16_overflows_no_sooner_than_clips():
+    mlp = make().half()
+    nn.init.constant_(mlp.fc1.weight, 5000.0)
+    states = torch.ones(1, 8, dtype=torch.float16)  # 40,000 inside
+    expected = CLIPMLP.forward(mlp, states)
+    assert expected.isfinite().all()
+    assert_close(mlp(states), expected, rtol=0, atol=0)
+
+
+def test_a_users_own_mlp_stays(tiny_model):
+    class Mine(CLIPMLP):
+        pass
+
+    encoder = tiny_model.text_model.encoder
+    encoder.layers[0].mlp.__class__ = Mine
+    encoder.layers[1].mlp.__class__ = CLIPMLP
+    take_mlps(encoder)
+    assert [type(layer.mlp) for layer in encoder.layers] == [Mine, FGCLIPMLP]
 
 
 def test_an_adapter_on_the_mlp_counts(tiny_model, processor):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -11,19 +12,21 @@ class RandomState:
 
     Args:
         device: that the forward runs on. Others are left alone: `torch.random.fork_rng` would wake every GPU of a machine.
+            Where PyTorch has no random state of its kind, the CPU's is all.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
+        self._module = _module_of(device)
         self._which = () if device.type == "mps" else (device,)  # of Apple's there is one
         self._cpu = torch.get_rng_state()
-        self._device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(*self._which)
+        self._device = self._module.get_rng_state(*self._which) if self._module else None
 
     def restore(self) -> None:
         """The next numbers are those that were drawn after this state."""
         torch.set_rng_state(self._cpu)
-        if self._device is not None:
-            torch.get_device_module(self.device).set_rng_state(self._device, *self._which)
+        if self._module:
+            self._module.set_rng_state(self._device, *self._which)
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
@@ -34,3 +37,14 @@ class RandomState:
             yield
         finally:
             before.restore()
+
+
+def _module_of(device: torch.device) -> Any:
+    """PyTorch's module of an accelerator that draws numbers of its own; None for the CPU and where there is none."""
+    if device.type == "cpu":
+        return None
+    try:
+        module = torch.get_device_module(device)
+    except RuntimeError:
+        return None
+    return module if hasattr(module, "get_rng_state") else None

@@ -1,6 +1,7 @@
 """Memory of a device in a training step: weights and their state, and what the backward pass needs.
 
-Tests compare it with what a step holds on a simulated device (`tests/training/planning/test_simulated_step.py`).
+Tests compare it with what a step holds on a simulated device (`tests/training/planning/test_simulated_step.py`) and on a GPU
+(`tests/gpu/test_step.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +74,8 @@ class Encoder:
     Args:
         blocks: that work on all tokens.
         tokens: of a batch, all rows together.
-        width, inner: of the tokens, and inside the MLP, of which it keeps two: before and after its activation function.
+        width, inner: of the tokens, and inside the MLP, of which it keeps two: before and after its activation function
+            (three where CLIP's MLP is called as it is: adapters on it, hooks, quantized weights).
         ends: bytes beside the blocks: of a last block that is computed in part, of heads. They are never checkpointed.
     """
 

@@ -48,3 +48,10 @@ def test_the_devices_own_too(monkeypatch, device):
         module.state = 6
     assert module.state == 7
     assert set(module.asked) <= {torch.device(device)}
+
+
+def test_a_device_that_pytorch_has_no_module_for():
+    state = RandomState(torch.device("xla"))
+    first = torch.rand(3)
+    with state.repeated():
+        assert torch.equal(torch.rand(3), first)
