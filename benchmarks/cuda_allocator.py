@@ -8,6 +8,7 @@ Packed texts have another length in every batch, and a cached block of memory fi
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """GB at the peak, and seconds of a step, of optimization steps over batches of their own."""
     model = build_model(arguments)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.001, 1e-6), fused=True)
-    seeds = iter(range(1 + arguments.steps))
-    batch: dict[str, Any] = {}
 
-    def step() -> None:
+    def step(batch: dict[str, Any]) -> None:
         loss_function(model, batch, arguments)().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     seconds = []
-    for seed in seeds:
+    for seed in range(1 + arguments.steps):
         batch = send_to_device(make_batch(model.config, arguments.batch_size, arguments.case, seed), "cuda")
-        seconds += timed(step, 1, "cuda", warm_up=0).wall
+        seconds += timed(partial(step, batch), 1, "cuda", warm_up=0).wall
     return {
         "seconds": seconds[1:],
         "allocated_gb": torch.cuda.max_memory_allocated() / 1e9,

@@ -52,7 +52,7 @@ class EvalArguments:
     num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that open and resize images. Default: beside an accelerator up to 8, as the cores allow; none on a CPU, whose cores the model needs."
+            "help": "Processes that open and resize images. Default: beside an accelerator as many as the cores allow; none on a CPU, whose cores the model needs."
         },
     )
     precision: str = field(

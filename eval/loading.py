@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import get_int_from_env
 from torch.utils.data import DataLoader, Dataset
+
+# Where launchers say how many processes a machine has: torchrun and accelerate, Open MPI, MVAPICH.
+LOCAL_PROCESSES = ["LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"]
 
 
 class _Batches(Dataset):
@@ -34,7 +38,7 @@ def default_workers(device: torch.device) -> int:
     if device.type == "cpu":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return min(8, max(1, cores // max(1, get_int_from_env(LOCAL_PROCESSES, 1)) - 1))
 
 
 def prepared_batches(

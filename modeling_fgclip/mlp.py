@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
 
+from .autocast import computed_in
+
 STRETCH = 1.702
 
 
@@ -20,7 +22,7 @@ class FGCLIPMLP(CLIPMLP):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         parts_are_clips = _is_plain(self.fc1) and _is_plain(self.fc2) and _is_quick_gelu(self.activation_fn)
-        if not parts_are_clips or _computed_in(hidden_states) is torch.float16:
+        if not parts_are_clips or computed_in(hidden_states) is torch.float16:
             return super().forward(hidden_states)
         inner = F.silu(F.linear(hidden_states * STRETCH, self.fc1.weight, self.fc1.bias * STRETCH))
         output = F.linear(inner, self.fc2.weight)
@@ -41,11 +43,6 @@ def _is_changed(module: nn.Module) -> bool:
     """Whether a call of the module would do more than its class says: hooks that look at it or fetch its weights, a kernel."""
     backward = module._backward_hooks or module._backward_pre_hooks
     return bool(module._forward_hooks or module._forward_pre_hooks or backward or "forward" in vars(module))
-
-
-def _computed_in(states: torch.Tensor) -> torch.dtype:
-    device = states.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
 
 
 def take_mlps(encoder: nn.Module) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .autocast import computed_in
 from .packed_tiles import SHORT, lay_out, tile_attention, tile_mask
 
 try:
@@ -53,7 +54,7 @@ class PackedTexts(TypedDict):
     tokens: torch.Tensor | None  # (U,) one token of each node
     slots: torch.Tensor  # (S,) node in each slot of attention, where short texts lie in tiles (packed_tiles.py)
     places: torch.Tensor  # (U,) slot of each node
-    tile_texts: torch.Tensor  # (R, 64) int32 text of each slot of the tiles, which are the first slots
+    tile_texts: torch.Tensor  # (R, TILE) int32 text of each slot of the tiles, which are the first slots
 
 
 def pack_texts(
@@ -219,8 +220,7 @@ def tiles_for(packed: PackedTexts, states: torch.Tensor, implementation: str) ->
     """
     if not states.is_cuda or "flash" in implementation or not len(packed["tile_texts"]):
         return None
-    autocast = torch.is_autocast_enabled(states.device.type)
-    return make_tiles(packed, torch.get_autocast_dtype(states.device.type) if autocast else states.dtype)
+    return make_tiles(packed, computed_in(states))
 
 
 def tiled_attention(

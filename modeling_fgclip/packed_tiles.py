@@ -2,7 +2,8 @@
 
 A GPU's attention kernel for texts of any length works on tiles of 128 tokens of one text: of a phrase of 12 tokens nine tenths
 of a tile are empty, and a third of a step of stage 2 went there. Here a tile is a row of as many texts of one length as it
-holds, kept apart by a mask: an eighth of the time (benchmarks/README.md).
+holds, kept apart by a mask: an eighth of the time (benchmarks/README.md). A mask does not stop what is not a number: a text whose
+states are NaN makes those of its tile NaN.
 """
 
 import numpy as np
@@ -25,7 +26,7 @@ def lay_out(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         starts: (N + 1,) first token of each text, shortest text first, and the number T of tokens.
 
     Returns:
-        (S,) token of each slot, of tiles' empty slots the first; (T,) slot of each token; (R, 64) text of each tile's slots,
+        (S,) token of each slot, of tiles' empty slots the first; (T,) slot of each token; (R, TILE) text of each tile's slots,
         -1 where empty.
     """
     lengths = np.diff(starts)
@@ -47,17 +48,16 @@ def lay_out(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def tile_mask(tile_texts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(R, 1, 64, 64) to add to scores: 0 where a token of a text sees itself or one before it, else minus infinity."""
-    seen = (
-        tile_texts[:, :, None] == tile_texts[:, None, :]
-    ).tril()  # empty slots see each other, so that no row is NaN
+    """(R, 1, TILE, TILE) to add to scores: 0 where a token of a text sees itself or one before it, else minus infinity."""
+    # Empty slots see each other, so that no row is NaN.
+    seen = (tile_texts[:, :, None] == tile_texts[:, None, :]).tril()
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf).unsqueeze(1)
 
 
 def tile_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float, dropout: float
 ) -> torch.Tensor:
-    """(R * 64, heads, head_dim) attention in tiles, of queries, keys and values of the same shape."""
+    """(R * TILE, heads, head_dim) attention in tiles, of queries, keys and values of the same shape."""
     query, key, value = (states.unflatten(0, (-1, TILE)).transpose(1, 2) for states in (query, key, value))
     with sdpa_kernel(BACKENDS):
         output = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)

@@ -51,7 +51,9 @@ class LlavaEvalArguments:
     )
     num_workers: int | None = field(
         default=None,
-        metadata={"help": "Processes that open images. Default: beside an accelerator up to 8, none on a CPU."},
+        metadata={
+            "help": "Processes that open images. Default: beside an accelerator as many as the cores allow, none on a CPU."
+        },
     )
     precision: str = field(
         default="auto",
